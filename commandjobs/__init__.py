@@ -1,0 +1,142 @@
+"""commandjobs: durable background jobs and scheduled tasks, written as typed command classes.
+
+Reading order: `command` and `decorators` (what you write), `jobs` (what you hold), `model` (what a job is), `runtime`
+(what happens to it), `storage` (where it is kept).
+"""
+
+from commandjobs.command import (
+    AsyncCommand,
+    AsyncCommandWithResult,
+    Command,
+    SyncCommand,
+    SyncCommandWithResult,
+    TakesResult,
+)
+from commandjobs.context import CurrentJob, current_job, current_jobs, current_user
+from commandjobs.decorators import command, retry, timeout, worker
+from commandjobs.errors import (
+    ArchiveMissing,
+    BatchClosed,
+    CommandJobsError,
+    DuplicateCommand,
+    DuplicateRefId,
+    DuplicateUniqueKey,
+    ErrorCode,
+    Fail,
+    InvalidCommand,
+    InvalidOption,
+    InvalidRequest,
+    InvalidResult,
+    InvalidSchedule,
+    JobCancelled,
+    JobFailed,
+    JobNotFailed,
+    JobNotFound,
+    JobTimeout,
+    MissingService,
+    NoCurrentJob,
+    RecursionLimit,
+    ResultNotStored,
+    Snooze,
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    UnknownApi,
+    UnknownCommand,
+    UnknownDependency,
+    WouldDeadlock,
+)
+from commandjobs.jobs import BackgroundJobs
+from commandjobs.model.job import (
+    Attempt,
+    BulkResult,
+    FieldError,
+    Job,
+    JobError,
+    JobPage,
+    JobResult,
+    JobSummary,
+    LogLine,
+)
+from commandjobs.model.overview import CommandInfo, Health, NodeInfo, QueueInfo, WorkerStats
+from commandjobs.model.state import JobState
+from commandjobs.options import JobOptions
+from commandjobs.ref import JobRef, SyncJobRef
+from commandjobs.registry import Registry
+from commandjobs.runtime.transient import TransientJob
+from commandjobs.storage.base import Storage
+from commandjobs.sync import SyncBackgroundJobs
+from commandjobs.version import __version__
+
+__all__ = [
+    "ArchiveMissing",
+    "AsyncCommand",
+    "AsyncCommandWithResult",
+    "Attempt",
+    "BackgroundJobs",
+    "BatchClosed",
+    "BulkResult",
+    "Command",
+    "CommandInfo",
+    "CommandJobsError",
+    "CurrentJob",
+    "DuplicateCommand",
+    "DuplicateRefId",
+    "DuplicateUniqueKey",
+    "ErrorCode",
+    "Fail",
+    "FieldError",
+    "Health",
+    "InvalidCommand",
+    "InvalidOption",
+    "InvalidRequest",
+    "InvalidResult",
+    "InvalidSchedule",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "JobNotFailed",
+    "JobNotFound",
+    "JobOptions",
+    "JobPage",
+    "JobRef",
+    "JobResult",
+    "JobState",
+    "JobSummary",
+    "JobTimeout",
+    "LogLine",
+    "MissingService",
+    "NoCurrentJob",
+    "NodeInfo",
+    "QueueInfo",
+    "RecursionLimit",
+    "Registry",
+    "ResultNotStored",
+    "Snooze",
+    "Storage",
+    "StorageCorrupt",
+    "StorageError",
+    "StorageFull",
+    "StorageUnavailable",
+    "SyncBackgroundJobs",
+    "SyncCommand",
+    "SyncCommandWithResult",
+    "SyncJobRef",
+    "TakesResult",
+    "TransientJob",
+    "UnknownApi",
+    "UnknownCommand",
+    "UnknownDependency",
+    "WorkerStats",
+    "WouldDeadlock",
+    "__version__",
+    "command",
+    "current_job",
+    "current_jobs",
+    "current_user",
+    "retry",
+    "timeout",
+    "worker",
+]

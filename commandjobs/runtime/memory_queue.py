@@ -1,0 +1,81 @@
+"""One queue on this node: the jobs that wait in memory in their order, and how much runs."""
+
+from bisect import insort
+from typing import Literal
+
+from commandjobs.model.row import JobRow
+from commandjobs.model.state import JobState
+
+WINDOW = 2_000
+"""Jobs per queue that wait in memory; claims of a thousand keep a drain fed."""
+
+Kind = Literal["async", "sync"]
+
+
+class Line:
+    """Waiting jobs, best first: by priority, then in the order in which they were stored.
+
+    A sorted list, not a heap: claims come in order, so most jobs are appended or merged in one go, and drawing the
+    best takes 0.05 us, where a heap of two thousand takes 1.3.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[JobRow] = []
+        """The best is the last: `rows.pop()` draws it."""
+
+    def add(self, rows: list[JobRow]) -> None:
+        """Let jobs stand in line."""
+        if len(rows) == 1:
+            insort(self.rows, rows[0], key=_rank)
+        else:
+            self.rows += rows
+            self.rows.sort(key=_rank)
+
+
+def _rank(row: JobRow) -> tuple[int, int]:
+    return row.priority, -row.id
+
+
+class MemoryQueue:
+    """The state of one queue."""
+
+    __slots__ = ("backlog", "limit", "limits_sync", "lines", "name", "refused", "running")
+
+    def __init__(self, name: str, limit: int, *, limits_sync: bool) -> None:
+        """limit: jobs at once; limits_sync: sync ones too, which else are limited by the threads alone."""
+        self.name = name
+        self.limit = limit
+        self.limits_sync = limits_sync
+        self.running = 0
+        self.lines: dict[Kind, Line] = {"async": Line(), "sync": Line()}
+        self.backlog: int | None = None
+        """The highest priority that may be stored and not here; None: all claimable jobs of the queue are here."""
+        self.refused = 0
+        """Counts inserts that were not taken, so that a claim under way does not declare the backlog empty."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in memory that do not run yet."""
+        return len(self.lines["async"].rows) + len(self.lines["sync"].rows)
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is time to claim more of what is stored."""
+        return self.backlog is not None and self.waiting * 2 <= WINDOW
+
+    @property
+    def room(self) -> int:
+        """How many more may wait here."""
+        return max(0, WINDOW - self.waiting)
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        for line in self.lines.values():
+            line.rows.clear()
+
+
+def queue_of(row: JobRow) -> str:
+    """The queue that a row counts for now: its callback's once it is Executed."""
+    if row.callback_queue is not None and row.state is JobState.EXECUTED:
+        return row.callback_queue
+    return row.queue

@@ -1,0 +1,1 @@
+"""Runnable programs, one per topic: `python -m examples.hello`, `python -m examples.url_monitor`."""

@@ -1,0 +1,57 @@
+"""What tests of the engine share: storages to run on, engines, a clock to move, and waiting for a condition."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commandjobs import BackgroundJobs
+from commandjobs.testing import FakeClock
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty storage of each kind."""
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.fixture
+def engine(storage_url: str) -> Callable[..., Any]:
+    """`async with engine(retry_limit=0) as jobs:` enters an engine with these settings on the test's storage."""
+
+    @asynccontextmanager
+    async def enter(url: str = storage_url, **settings: Any) -> AsyncGenerator[BackgroundJobs]:
+        settings.setdefault("shutdown_grace", 1.0)
+        async with BackgroundJobs(url, **settings) as jobs:
+            yield jobs
+
+    return enter
+
+
+@pytest.fixture
+async def jobs(engine: Callable[..., Any]) -> AsyncGenerator[BackgroundJobs]:
+    """An entered engine on each storage."""
+    async with engine() as entered:
+        yield entered
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands at noon of 15 January 2026."""
+    return FakeClock()
+
+
+async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110  conditions of all kinds: states, files, other processes
+            await asyncio.sleep(0.002)

@@ -1,0 +1,254 @@
+"""What a process of the bench does in its life: twenty tasks enqueue jobs of all kinds while it runs them."""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from commandjobs import BackgroundJobs, JobRef, JobState
+from commandjobs.clock import SystemClock
+from tests.faults import commands
+from tests.faults.commands import (
+    Errand,
+    FaultAsync,
+    FaultFailing,
+    FaultOnce,
+    FaultParent,
+    FaultReply,
+    FaultRetried,
+    FaultSlow,
+    FaultSnoozed,
+    FaultSync,
+)
+from tests.faults.ledger import Ledger
+from tests.faults.points import Kill, Points
+
+ENQUEUERS = 20
+AT_ONCE = 10_000
+DAY = 86_400_000_000
+DATABASE, LEDGER, ERRORS, PASSED = "jobs.db", "ledger", "errors", "passed"
+LIVE = (JobState.QUEUED, JobState.STARTED, JobState.EXECUTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A life: the same plan enqueues the same jobs. (What runs beside what is left to the machine.)"""
+
+    name: str
+    seed: int = 0
+    each: int = 3
+    """How many errands each enqueuer has."""
+    enqueuers: int = ENQUEUERS
+    pace: float = 0.0
+    """Seconds between two errands of an enqueuer."""
+    backlog: int = 0
+    """Jobs that nobody expects to end: enqueued before anything else."""
+    then: Literal["drain", "stay"] = "drain"
+    """When all is enqueued: end when nothing is left to do, or when somebody ends it."""
+    execute: bool = True
+    kill: Kill | None = None
+    days: int = 0
+    """By how many its clock is fast."""
+    retention: int | None = None
+    """Days; it waits until all months but this one are dropped."""
+
+
+def live(folder: str, plan: Plan) -> None:
+    """The whole life, in a process of its own."""
+    home = Path(folder)
+    _redirect_errors(home / f"{ERRORS}.{plan.name}")
+    ledger = Ledger(home / LEDGER)
+    points = Points(plan.kill, ledger.write)
+    points.install()
+
+    def write(did: str, **fields: Any) -> None:
+        with points.at(f"ledger: {did}"):
+            ledger.write(did, **fields)
+
+    commands.set_note(write)
+    asyncio.run(_live(home, plan))
+    (home / f"{PASSED}.{plan.name}").write_text(json.dumps(points.passed), encoding="utf-8")
+
+
+class ShiftedClock(SystemClock):
+    """The machine's time, so many days later."""
+
+    def __init__(self, days: int) -> None:
+        self._shift = days * DAY
+
+    def now(self) -> int:
+        return super().now() + self._shift
+
+
+async def _live(home: Path, plan: Plan) -> None:
+    retention = None if plan.retention is None else timedelta(days=plan.retention)
+    settings: dict[str, Any] = {"execute": plan.execute, "retention": retention, "clock": ShiftedClock(plan.days)}
+    async with BackgroundJobs(home / DATABASE, **settings) as jobs:
+        for start in range(0, plan.backlog, AT_ONCE):
+            await jobs.enqueue_many(FaultSlow, [str(start + number) for number in range(AT_ONCE)])
+        commands.note("ready", key=plan.name)
+        await asyncio.gather(*(_enqueue(jobs, plan, number) for number in range(plan.enqueuers if plan.each else 0)))
+        commands.note("enqueued", key=plan.name)
+        while plan.retention is not None and len(await jobs.months()) > 1:  # noqa: ASYNC110  nobody else tells
+            await asyncio.sleep(0.005)
+        if plan.then == "stay":
+            await jobs.serve()
+        elif plan.execute:
+            await drain(jobs, home)
+
+
+def _redirect_errors(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, sys.stderr.fileno())
+    logging.basicConfig(
+        format="%(created).3f %(levelname)s %(message)s", level=logging.INFO, force=True, stream=sys.stderr
+    )
+
+
+# ── enqueueing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _enqueue(jobs: BackgroundJobs, plan: Plan, number: int) -> None:
+    chance = random.Random(f"{plan.seed} {number}")
+    for errand in range(plan.each):
+        # In a small load every kind comes once and again; in a large one it is left to chance.
+        turn = plan.seed + number + errand * ENQUEUERS
+        kind = KINDS[turn % len(KINDS)] if plan.each <= 3 else chance.choice(KINDS)
+        await kind(jobs, f"{plan.name}.{number}.{errand}", chance)
+        if plan.pace:
+            await asyncio.sleep(plan.pace)
+
+
+async def ask(
+    jobs: BackgroundJobs, command: Any, key: str, kind: str, *, lane: str = "", pause: float = 0.0, **options: Any
+) -> JobRef[Any]:
+    """Enqueue, and write down that it is asked for, and what comes of it."""
+    commands.note("asked", key=key, kind=kind, lane=lane)
+    ref: JobRef[Any] = await jobs.enqueue_command(
+        command, Errand(key=key, kind=kind, lane=lane, pause=pause), **options
+    )
+    commands.note("promised" if ref.created else "shared", key=key, kind=kind, id=ref.id, lane=lane)
+    return ref
+
+
+async def plain(jobs: BackgroundJobs, key: str, chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", pause=chance.choice([0.0, 0.0, 0.003]))
+
+
+async def sync(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultSync, key, "plain")
+
+
+async def on_worker(jobs: BackgroundJobs, key: str, chance: random.Random) -> None:
+    lane = f"w{chance.randrange(3)}"
+    await ask(jobs, FaultAsync, key, "worker", lane=f"worker {lane}", pause=0.001, worker=lane)
+
+
+async def with_key(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultSync, key, "plain", lane="key", concurrency_key="key")
+
+
+async def unique(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", lane="unique", unique_key="one", pause=0.001)
+
+
+async def with_callback(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "callback", callback=FaultReply)
+
+
+async def children(jobs: BackgroundJobs, key: str, chance: random.Random) -> None:
+    parents = [await ask(jobs, FaultAsync, f"{key}.parent.{n}", "plain", pause=0.002) for n in range(2)]
+    await ask(jobs, FaultSync, f"{key}.child", "plain", depends_on=parents[0])
+    await ask(jobs, FaultAsync, f"{key}.both", "plain", depends_on=parents, pause=chance.choice([0.0, 0.002]))
+
+
+async def failing(jobs: BackgroundJobs, key: str, chance: random.Random) -> None:
+    ref = await ask(jobs, FaultFailing, key, "failing")
+    await ask(jobs, FaultAsync, f"{key}.cancelled", "plain", depends_on=ref)
+    await ask(jobs, FaultAsync, f"{key}.after", "plain", depends_on=ref, depends_on_policy="finished")
+    if chance.random() < 0.5 and (await ref.wait(30)).summary.state is JobState.FAILED:
+        await jobs.requeue_failed_job(ref.id)
+        commands.note("requeued", key=key, id=ref.id)
+
+
+async def retried(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultRetried, key, "plain")
+
+
+async def snoozed(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultSnoozed, key, "plain")
+
+
+async def once(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultOnce, key, "once")
+
+
+async def parent(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultParent, key, "parent")
+
+
+async def later(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    ref = await ask(jobs, FaultAsync, key, "later", run_after=timedelta(hours=1), tags=["later"])
+    if await ref.cancel():
+        commands.note("cancelled", key=key, id=ref.id)
+
+
+async def named(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "named", ref_id=key, on_duplicate="return")
+
+
+async def many(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    errands = [Errand(key=f"{key}.many.{number}", kind="plain") for number in range(5)]
+    for errand in errands:
+        commands.note("asked", key=errand.key, kind="plain")
+    refs = await jobs.enqueue_many(FaultAsync, errands)
+    for errand, ref in zip(errands, refs, strict=True):
+        commands.note("promised", key=errand.key, kind="plain", id=ref.id)
+
+
+KINDS: list[Callable[[BackgroundJobs, str, random.Random], Awaitable[None]]] = [
+    plain, sync, on_worker, with_key, unique, with_callback, children, failing, retried, snoozed, once, parent, later,
+    named, many, on_worker,
+]  # fmt: skip
+
+
+# ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def drain(jobs: BackgroundJobs, home: Path) -> None:
+    """Do what clients do after a crash: ask again for what was not promised. Then wait until nothing is left."""
+    began = time.monotonic()
+    entries = Ledger(home / LEDGER).read()
+    promised = {entry.key for entry in entries if entry.did in ("promised", "shared")}
+    for key in [entry.key for entry in entries if (entry.did, entry.kind) == ("asked", "named")]:
+        if key not in promised:
+            await named(jobs, key, random.Random())
+    async with asyncio.timeout(40):
+        await jobs.cancel_jobs(tag="later")
+        while (await jobs.find_jobs(states=LIVE, limit=1)).jobs:  # noqa: ASYNC110  also those that wait for a retry
+            await asyncio.sleep(0.005)
+        await jobs.months()  # waits for the moves under way
+    commands.note("drained", key=f"{time.monotonic() - began:.3f}")
+    await _look_up(jobs, home)
+
+
+async def _look_up(jobs: BackgroundJobs, home: Path) -> None:
+    """Find every job that was promised, by id and by ref id."""
+    entries = Ledger(home / LEDGER).read()
+    for id in {entry.id for entry in entries if entry.did == "promised"}:
+        found = await jobs.get_job(id)
+        if found is None:
+            commands.note("lost", id=id)
+            continue
+        if found.job.error_code != "AttemptFailed":
+            same = await jobs.get_job_by_ref_id(found.job.ref_id)
+            if same is None or same.job.id != id:
+                commands.note("lost", id=id, key=found.job.ref_id)
