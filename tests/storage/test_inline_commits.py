@@ -11,7 +11,7 @@ import pytest
 from commandjobs.errors import StorageCorrupt, StorageFull
 from commandjobs.model.row import JobRow
 from commandjobs.storage.base import Inserted
-from commandjobs.storage.sqlite import wal
+from commandjobs.storage.sqlite import inline, wal
 from commandjobs.storage.sqlite.inline import Pace
 from commandjobs.storage.sqlite.locks import ProcessLocks
 from commandjobs.storage.sqlite.storage import SqliteStorage
@@ -39,6 +39,7 @@ class Watched(SqliteStorage):
 async def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
     """On a disk that is always prompt."""
     monkeypatch.setattr(Pace, "is_prompt", lambda self, *, now: True)
+    monkeypatch.setattr(inline, "LONE", 1)
     opened = Watched(tmp_path / "jobs.db", wal_size=0)
     await opened.open(on_wake=lambda: None)
     await opened.register(node())
@@ -65,11 +66,51 @@ async def test_a_lone_insert_is_committed_where_it_is(storage: Watched) -> None:
     assert (await stored(storage, second.id)).ref_id == "b"
 
 
-async def test_two_in_one_turn_of_the_loop_share_a_commit_in_the_thread(storage: Watched) -> None:
+async def test_others_have_a_turn_between_two_of_them(storage: Watched) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while turns < 10:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    for number in range(10):
+        await insert(storage, fresh(f"{number}"))
+    await counting
+
+    assert storage.threads == {LOOP}
+    assert turns == 10
+
+
+async def test_inserts_have_to_come_alone_for_a_while_first(storage: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inline, "LONE", 3)
+
+    await insert(storage, fresh("a"))
+    await insert(storage, fresh("b"))
+    assert storage.threads == {"jobs.db writer"}
+
+    await insert(storage, fresh("c"))
+    assert storage.threads == {LOOP, "jobs.db writer"}
+
+
+async def test_two_in_one_turn_of_the_loop_are_not_both_committed_there(storage: Watched) -> None:
     answers = await asyncio.gather(insert(storage, fresh("a")), insert(storage, fresh("b")))
 
-    assert storage.threads == {"jobs.db writer"}
+    assert storage.threads == {LOOP, "jobs.db writer"}
     assert sorted(answer.ref_id for (answer,) in answers) == ["a", "b"]
+
+
+async def test_callers_who_come_together_share_commits_in_the_thread(
+    storage: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "LONE", 3)
+
+    for turn in range(10):
+        await asyncio.gather(insert(storage, fresh(f"a{turn}")), insert(storage, fresh(f"b{turn}")))
+
+    assert storage.threads == {"jobs.db writer"}
 
 
 async def test_nobody_on_the_loop_waits_for_another_process(storage: Watched, tmp_path: Path) -> None:
@@ -96,14 +137,20 @@ async def test_what_takes_more_than_a_moment_goes_to_the_thread(storage: Watched
     assert (await stored(storage, inserted.id)).ref_id == row.ref_id
 
 
-async def test_an_insert_that_is_given_up_at_once_leaves_nothing(storage: Watched) -> None:
-    future = asyncio.ensure_future(storage.insert([fresh("never")], now=NOW))
-    future.cancel()
+async def test_the_engine_hears_of_an_insert_whose_caller_is_cancelled(storage: Watched) -> None:
+    landed: list[Inserted] = []
+
+    async def call() -> None:
+        await storage.insert([fresh("given up")], now=NOW, landed=landed.extend)
+
+    caller = asyncio.ensure_future(call())
     await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait([caller])
 
-    await insert(storage, fresh("after"))
-
-    assert await storage.job("never") is None
+    assert caller.cancelled()
+    assert [one.ref_id for one in landed] == ["given up"]
+    assert await storage.job("given up") is not None
 
 
 async def test_an_error_is_the_one_the_thread_would_give(storage: Watched) -> None:

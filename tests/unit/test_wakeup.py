@@ -134,10 +134,12 @@ def test_address_of_a_killed_process_is_replaced(run: Run, path: str) -> None:
 
     async def main() -> None:
         sender = Wakeup(path)
-        sender.send()
+        sender.send()  # nobody is there, so it is silent for a moment
         listener = Listener(path)
-        sender.send()
-        await listener.hear()
+        async with asyncio.timeout(5):
+            while not listener.calls:
+                sender.send()
+                await asyncio.sleep(0.001)
         listener.wakeup.close()
         sender.close()
 

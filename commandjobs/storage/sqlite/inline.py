@@ -1,9 +1,9 @@
 """Commits on the loop's own thread, for callers who come one at a time.
 
 **The idea.** To hand a small commit to the writing thread and wake the loop afterwards takes longer than the commit
-itself: two CPUs have to come out of their sleep, with cold caches. So an insert that is alone at the end of the loop's
-turn is committed there, and keeps the loop for the 0.2 ms that a flush takes. Where two come in one turn of the loop,
-they go to the writing thread and share a commit.
+itself: two CPUs have to come out of their sleep, with cold caches. So where inserts have come one at a time, the next
+is committed at once, and keeps the loop for the 0.2 ms that a flush takes. Where two come in one turn of the loop, or
+while another is under way, they go to the writing thread and share a commit.
 
 **Never for long.** It is done only while nothing else could make the loop wait: the writing thread has nothing to do,
 no other process has the write turn, and the disk has been prompt (`Pace`). Checkpoints are left to the thread.
@@ -11,14 +11,17 @@ no other process has the write turn, and the disk has been prompt (`Pace`). Chec
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from time import monotonic
+from typing import Any
 
-from commandjobs.handover import Inbox
 from commandjobs.storage.sqlite.locks import ProcessLocks
-from commandjobs.storage.sqlite.operation import Answer, Operation
+from commandjobs.storage.sqlite.operation import AtOnce, Kind
 from commandjobs.storage.sqlite.pending import Pending
 from commandjobs.storage.sqlite.wal import WriteAheadLog
+
+LONE = 3
+"""Inserts that have to come one at a time before the next is taken to be alone."""
 
 MOST_BYTES = 10_000
 """Larger operations go to the thread."""
@@ -53,7 +56,7 @@ class Pace:
 
 
 class InlineCommits:
-    """Takes operations that may be alone, and commits those that still are when the loop's turn ends."""
+    """Commits what seems to be alone, right when it is asked for."""
 
     def __init__(
         self,
@@ -61,85 +64,70 @@ class InlineCommits:
         *,
         locks: ProcessLocks,
         pending: Pending,
-        queue: Inbox[Operation | None],
         log: WriteAheadLog,
         ring: Callable[[], None],
     ) -> None:
-        """queue: where operations go that the writing thread is to commit.
+        """pending: what the writing thread has not answered yet.
         ring: called after a commit that the executing process is to look at.
         """
         self._connection = connection
         self._locks = locks
         self._pending = pending
-        self._queue = queue
         self._log = log
         self._ring = ring
         self._loop = asyncio.get_running_loop()
-        self._alone: Operation | None = None
-        self._scheduled = False
+        self._came_alone = 0
+        self._turn_is_used = False
         self.pace = Pace()
         self.stopped = False
         """The writing thread alone commits from now on."""
 
-    def take(self, operation: Operation) -> bool:
-        """Take an operation that may be alone; False: it goes to the thread, and so does the one that was taken."""
-        if self._alone is not None:
-            self._hand_over()
-            return False
-        if operation.kind.at_once is None or operation.rows != 1 or operation.size > MOST_BYTES or self.stopped:
-            return False
-        if self._log.is_long or not (self._queue.empty() and self.pace.is_prompt(now=operation.since)):
-            return False
-        self._alone = operation
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._end_of_turn)
-        return True
+    def try_commit(self, kind: Kind, payload: Any, *, rows: int, size: int) -> Any:
+        """The result, durable; None: it is for the thread to write."""
+        if self._turn_is_used or not self._pending.is_empty:
+            self._came_alone = 0
+            return None
+        if kind.at_once is None or rows != 1 or size > MOST_BYTES:
+            return None
+        self._came_alone += 1
+        begun = monotonic()
+        if self.stopped or self._came_alone < LONE or self._log.is_long or not self.pace.is_prompt(now=begun):
+            return None
+        result = self._commit(kind.at_once, payload)
+        if result is not None:
+            self._turn_is_used = True
+            self._loop.call_soon(self._next_turn, kind.rings)
+            now = monotonic()
+            self.pace.note(now - begun, now=now)
+        return result
 
-    def stop(self) -> None:
-        """The writing thread alone commits from now on."""
-        self.stopped = True
-        self._hand_over()
+    def _next_turn(self, rings: bool) -> None:
+        self._turn_is_used = False
+        if rings:
+            self._ring()
 
-    def _hand_over(self) -> None:
-        operation, self._alone = self._alone, None
-        if operation is not None:
-            self._queue.put(operation)
-
-    def _end_of_turn(self) -> None:
-        self._scheduled = False
-        operation = self._alone
-        if operation is None or operation.given_up:
-            self._alone = None
-        elif self._queue.empty() and not self.stopped:
-            answer = self._commit(operation)
-            if answer is None:
-                self._hand_over()
-            else:
-                self._alone = None
-                self._pending.answer([answer])
-                if operation.kind.rings:
-                    self._loop.call_soon(self._ring)  # its caller goes on first
-        else:
-            self._hand_over()
-
-    def _commit(self, operation: Operation) -> Answer | None:
+    def _commit(self, at_once: AtOnce, payload: Any) -> Any:
         """None: another process writes, it takes more than one statement, or something is wrong."""
-        begun, at_once, has_turn = monotonic(), operation.kind.at_once, False
-        assert at_once is not None
+        if not self._locks.try_turn():
+            return None
         try:
-            has_turn = self._locks.try_turn()
-            results = at_once(self._connection, [operation.payload]) if has_turn else None
-            if results is not None:
-                self._log.note_commit(1)
+            results = at_once(self._connection, [payload])
+            self._log.note_commit(1)
         except sqlite3.Error:  # the thread takes one step after the other, and finds out what it is
             results = None
         finally:
-            if has_turn:
-                self._locks.end_turn()
-        if results is None:
-            return None
-        now = monotonic()
-        self.pace.note(now - begun, now=now)
-        operation.taken = True
-        return operation.followed_up(results[0])
+            self._locks.end_turn()
+        return None if results is None else results[0]
+
+
+class Done:
+    """To be awaited: a result that is there already. The other tasks have a turn first, as with any other wait."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def __await__(self) -> Generator[None, None, Any]:
+        yield
+        return self._result

@@ -41,6 +41,11 @@ class Pending:
         return any(not operation.given_up for operation in self._in_order)
 
     @property
+    def is_empty(self) -> bool:
+        """Everything is answered."""
+        return self._count == 0
+
+    @property
     def is_full(self) -> bool:
         """No more operations may be queued."""
         return self._count >= MOST_OPERATIONS or self._bytes >= MOST_BYTES

@@ -64,6 +64,7 @@ class WriteAheadLog:
             self._connection.execute(f"pragma synchronous = {synchronous}")
         if self._path.stat().st_size >= self._size:
             self._size = 0
+            self.checkpoint()  # or the next commits would be appended to what has grown
 
     def shrink(self) -> None:
         """Give space back to the file system, if a large backlog has left much of it in the file."""

@@ -31,7 +31,7 @@ from typing import Any
 from commandjobs.errors import StorageCorrupt, StorageError, StorageUnavailable
 from commandjobs.handover import Inbox, LoopCalls
 from commandjobs.storage.sqlite.connection import identity, translated
-from commandjobs.storage.sqlite.inline import InlineCommits
+from commandjobs.storage.sqlite.inline import Done, InlineCommits
 from commandjobs.storage.sqlite.locks import ProcessLocks
 from commandjobs.storage.sqlite.operation import Answer, Kind, Operation
 from commandjobs.storage.sqlite.pending import Pending
@@ -84,9 +84,7 @@ class Writer:
         self._pid = os.getpid()
         self._calls = calls
         self._queue = Inbox[Operation | None]()
-        self._inline = InlineCommits(
-            connection, locks=locks, pending=pending, queue=self._queue, log=self._log, ring=ring
-        )
+        self._inline = InlineCommits(connection, locks=locks, pending=pending, log=self._log, ring=ring)
         self._thread = threading.Thread(target=self._work, name=f"{path.name} writer", daemon=True)
         self._stopping = False
         self._damage: StorageCorrupt | None = None
@@ -119,14 +117,21 @@ class Writer:
         after: Callable[[Any], Any] | None = None,
         landed: Callable[[Any], None] | None = None,
     ) -> Awaitable[Any]:
-        """Run one operation; its result comes once it is durable."""
+        """Run one operation; its result comes once it is durable.
+
+        after, landed: see `Operation`.
+        """
+        result = self._inline.try_commit(kind, payload, rows=rows, size=size)
+        if result is not None:
+            if landed is not None:
+                landed(result)
+            return Done(result)
         if self._pending.is_full:
             again = partial(self.run, kind, payload, rows=rows, size=size, after=after, landed=landed)
             return self._when_there_is_room(again)
         operation = self.operation(kind, payload, rows=rows, size=size, after=after)
         operation.landed = landed
-        if not self._inline.take(operation):
-            self._queue.put(operation)
+        self._queue.put(operation)
         return operation.answer
 
     async def _when_there_is_room(self, run: Callable[[], Awaitable[Any]]) -> Any:
@@ -160,7 +165,7 @@ class Writer:
         """Write what is queued, leave the file tidy, and end the thread."""
         if not self._stopping:
             self._stopping = True
-            self._inline.stop()
+            self._inline.stopped = True
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join, JOIN)
         if not self._thread.is_alive():
