@@ -89,6 +89,7 @@ class Supervisor:
         self._context = context
         self._tasks: list[asyncio.Task[None]] = []
         self._woken = asyncio.Event()
+        self._role_may_be_free = asyncio.Event()
         self._stopping = asyncio.Event()
         self._dispatching: asyncio.Task[None] | None = None
 
@@ -129,7 +130,7 @@ class Supervisor:
                 await self._clock_sleep(HAND_OVER_AFTER)
                 await self._hand_over_if_useless()
                 continue
-            await self._clock_sleep(STANDBY_POLL)
+            await sleep_until_set(self._role_may_be_free, STANDBY_POLL, self._clock)
             async with self._steering.role:
                 if not self._stopping.is_set() and await self._storage.try_execute():
                     log.info("Node %s executes from now on.", self._node.name)
@@ -281,8 +282,9 @@ class Supervisor:
     # ── background parts ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _wake(self) -> None:
-        """Another process has changed something."""
+        """Another process has changed something, or the one that executed has ended."""
         self._woken.set()
+        self._role_may_be_free.set()
         self._dispatcher.look_around()
 
     def _ended(self, rows: Sequence[JobRow]) -> None:

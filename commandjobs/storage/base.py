@@ -404,8 +404,9 @@ class Storage(JobStore, Reader, NodeStore, Steering, Protocol):
         self, *, on_wake: Callable[[], None], on_ended: Callable[[Sequence[JobRow]], None] | None = None
     ) -> None:
         """Open or create what is kept. `on_wake` is called on the loop's thread when another process has made jobs
-        claimable, asked for something, or finished jobs; also when a call of this one made jobs claimable that its
-        answer did not tell of, let dependents go that now wait for their time, or left something to `sweep`.
+        claimable, asked for something, or finished jobs, or when the one that executes has ended; also when a call of
+        this one made jobs claimable that its answer did not tell of, let dependents go that now wait for their time, or
+        left something to `sweep`.
 
         `on_ended` is called on the loop's thread with the final rows of jobs that a write of this process has ended
         without a settlement of their own: cancelled by request, expired, or because of a parent or an attempt.

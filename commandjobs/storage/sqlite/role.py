@@ -11,6 +11,7 @@ from commandjobs.storage.sqlite.archive import Archiver
 from commandjobs.storage.sqlite.locks import ProcessLocks
 from commandjobs.storage.sqlite.months import Months
 from commandjobs.storage.sqlite.mover import Mover
+from commandjobs.storage.sqlite.process_end import ProcessEnd
 from commandjobs.storage.sqlite.reader import Reader
 from commandjobs.storage.sqlite.recovery import BEGIN_EXECUTING, END_EXECUTING, Found, reconcile, reconcile_copy
 from commandjobs.storage.sqlite.wakeup import Wakeup
@@ -42,6 +43,7 @@ class Role:
         self._wakeup = wakeup
         self._one_at_a_time = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
+        self._executors_end = ProcessEnd()
 
     @property
     def executes(self) -> bool:
@@ -56,12 +58,17 @@ class Role:
             raise StorageUnavailable(f"{who} the jobs of {self._path}; this one may only enqueue, look and ask.")
 
     async def take(self, *, now: int, on_wake: Callable[[], None]) -> bool:
-        """Become the executing process if there is none, and finish what the last one left."""
+        """Become the executing process if there is none, and finish what the last one left.
+
+        on_wake: called when another process wants this one to look, and if another executes, when that one ends.
+        """
         async with self._one_at_a_time:
             if self._locks.executes:
                 return True
             if not self._locks.try_execute():
+                self._executors_end.watch(self._locks.executor_pid(), on_wake)
                 return False
+            self._executors_end.close()
             await self._take_over(now, on_wake)
             return True
 
@@ -82,6 +89,7 @@ class Role:
 
     async def give_up(self) -> None:
         """Stop executing, when all moves are done and noted."""
+        self._executors_end.close()
         if not self._locks.executes:
             return
         if self._looking is not None:

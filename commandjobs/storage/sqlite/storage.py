@@ -2,8 +2,8 @@
 
 Reading order: `schema/0001_initial.sql` (what lies where), `queries.sql`, `operation`, `writer` and `inline` (how calls
 share commits, or not), `change` (how one change spreads: `lanes`, `dependents`), then a job's life: `inserting`,
-`claiming`, `settling`, `archive`, `moving`, `waiting`, `recovery`; `reader` and `find` look; `locks` and `wakeup` are
-between processes. This file hands calls to them, and says which process may make them.
+`claiming`, `settling`, `archive`, `moving`, `waiting`, `recovery`; `reader` and `find` look; `locks`, `process_end` and
+`wakeup` are between processes. This file hands calls to them, and says which process may make them.
 """
 
 import asyncio
