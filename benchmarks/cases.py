@@ -1,7 +1,9 @@
 """The cases: each runs on a fresh file and gives what it measured, beside the floor of the same moment."""
 
 import asyncio
+import gc
 import resource
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,8 @@ class Measure:
     floor_p99_ms: float | None = None
     cpu_us: float | None = None
     """Microseconds of CPU per job, of the whole process."""
+    grown_mb: float | None = None
+    """Megabytes that the process has grown by."""
 
     @property
     def ratio(self) -> float:
@@ -122,26 +126,53 @@ async def life(folder: Path) -> Measure:
 
 async def busy_loop(folder: Path) -> Measure:
     """An enqueue while the loop is busy with Python in turns of 2 ms; the floor is one turn."""
+    took, _ = await _beside_a_busy_loop(folder)
+    return _latencies(took, [BUSY_TURN] * 100)
+
+
+async def loop_lag(folder: Path) -> Measure:
+    """What the engine adds to such a turn: from its end to the beginning of the next; the floor is an empty loop's."""
+    _, lag = await _beside_a_busy_loop(folder)
+    empty: list[float] = []
+    for _ in range(300):
+        before = perf_counter()
+        await asyncio.sleep(0)
+        empty.append(perf_counter() - before)
+    return _latencies(lag, empty)
+
+
+async def neighbour(folder: Path) -> Measure:
+    """An enqueue while another process commits to the same file without pause; the floor is a bare commit alone."""
+    floor = bare_commits(folder, commits=500)
     took: list[float] = []
-    stop = False
-
-    async def busy() -> None:
-        while not stop:
-            until = perf_counter() + BUSY_TURN
-            while perf_counter() < until:
-                pass
-            await asyncio.sleep(0)
-
     async with BackgroundJobs(_url(folder), execute=False) as jobs:
         await _warm_up(jobs)
-        turning = asyncio.ensure_future(busy())
-        for mail in mails(300):
+        program = [sys.executable, "-m", "benchmarks.neighbour", _url(folder)]
+        other = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
+        assert other.stdout is not None
+        await other.stdout.readline()
+        for mail in mails(1_000):
             before = perf_counter()
             await jobs.enqueue_command(AsyncNoop, mail)
             took.append(perf_counter() - before)
-        stop = True
-        await turning
-    return _latencies(took, [BUSY_TURN] * 100)
+        other.kill()
+        await other.wait()
+    return _latencies(took, floor)
+
+
+async def memory(folder: Path) -> Measure:
+    """What an engine has grown by, from its first 10,000 jobs to 1,000,000; the rate is of all of them."""
+    floor = commit_rate(folder)
+    count, piece = 1_000_000, 10_000
+    before = perf_counter()
+    async with BackgroundJobs(_url(folder)) as jobs:
+        first = 0.0
+        for _ in range(0, count, piece):
+            await jobs.enqueue_many(AsyncNoop, mails(piece))
+            await jobs.wait_until_idle()
+            first = first or _memory_mb()
+        grown = _memory_mb() - first
+    return Measure(count / (perf_counter() - before), floor, grown_mb=grown)
 
 
 async def grown_archive(folder: Path) -> Measure:
@@ -156,6 +187,34 @@ async def grown_backlog(folder: Path) -> Measure:
     floor = await _rate_to_the_last(folder / "empty.db")
     await backlog(folder / "grown.db", 200_000)
     return Measure(await _rate_to_the_last(folder / "grown.db"), floor)
+
+
+async def _beside_a_busy_loop(folder: Path) -> tuple[list[float], list[float]]:
+    """Seconds of each enqueue, and those between one turn of the loop's own work and the next."""
+    took: list[float] = []
+    lag: list[float] = []
+    stop = False
+
+    async def busy() -> None:
+        ended = perf_counter()
+        while not stop:
+            lag.append(perf_counter() - ended)
+            until = perf_counter() + BUSY_TURN
+            while perf_counter() < until:
+                pass
+            ended = perf_counter()
+            await asyncio.sleep(0)
+
+    async with BackgroundJobs(_url(folder), execute=False) as jobs:
+        await _warm_up(jobs)
+        turning = asyncio.ensure_future(busy())
+        for mail in mails(300):
+            before = perf_counter()
+            await jobs.enqueue_command(AsyncNoop, mail)
+            took.append(perf_counter() - before)
+        stop = True
+        await turning
+    return took, lag
 
 
 async def _drain(folder: Path, command: type[Command[Any, Any]]) -> Measure:
@@ -214,6 +273,13 @@ def _quantiles_ms(seconds: list[float]) -> tuple[float, float]:
 
 def _url(folder: Path) -> str:
     return f"sqlite:///{folder / 'jobs.db'}"
+
+
+def _memory_mb() -> float:
+    """What this process holds now, after the garbage is gone."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1024**2
 
 
 def peak_memory_mb() -> float:

@@ -46,8 +46,7 @@ class Courier:
         before = await count(self._jobs)
         try:
             ref = await self._jobs.enqueue_command(ReturnParcel, parcel)
-        except InvalidRequest as error:
-            assert error.errors
+        except InvalidRequest:
             assert await count(self._jobs) == before
             return None
         return await ref.result()
@@ -98,7 +97,7 @@ def test_a_parcel_is_refused_or_comes_back_exactly(courier: Courier, parcel: Par
         Parcel(anything={"deep": [float("inf")]}),
         Parcel(anything={"\udfff": 1}),
         Parcel(anything=2**20_000),
-        Parcel.model_construct(number="1"),
+        Parcel().model_copy(update={"number": "1"}),
         Parcel(text="x" * 64_000_000),
     ],
     ids=["NUL", "surrogate", "NaN", "decimal NaN", "infinite", "key", "endless", "wrong", "64 MB"],
