@@ -10,6 +10,9 @@ from itertools import count
 from commandjobs.clock import Clock, Timer
 from commandjobs.runtime.execution import Execution
 
+FEW = 64
+"""Entries among which nobody looks for those that have ended."""
+
 
 class Deadlines:
     """Calls `expire` for attempts that run longer than their job's timeout."""
@@ -22,6 +25,7 @@ class Deadlines:
         self._order = count()
         self._timer: Timer | None = None
         self._timer_at = float("inf")
+        self._most = FEW
 
     def watch(self, execution: Execution, begun: float, seconds: float) -> None:
         """From `begun` (monotonic) this attempt has so many seconds."""
@@ -29,7 +33,7 @@ class Deadlines:
         heapq.heappush(self._heap, (deadline, next(self._order), execution))
         if deadline < self._timer_at:
             self._set_timer(deadline)
-        elif len(self._heap) > 10_000:
+        if len(self._heap) > self._most:
             self._forget_ended()
 
     def close(self) -> None:
@@ -55,8 +59,9 @@ class Deadlines:
             self._set_timer(self._heap[0][0])
 
     def _forget_ended(self) -> None:
-        """Ended attempts are left in the heap until their time; drop them when they are many."""
+        """Ended attempts are left in the heap, where they would keep their requests until their time: they are dropped
+        whenever there may be more of them than of others.
+        """
         alive = [entry for entry in self._heap if entry[2].outcome is None]
-        if len(alive) * 2 < len(self._heap):
-            heapq.heapify(alive)
-            self._heap = alive
+        heapq.heapify(alive)
+        self._heap, self._most = alive, max(FEW, 2 * len(alive))

@@ -1,5 +1,7 @@
 """One heap and one timer for all timeouts."""
 
+import weakref
+
 from commandjobs.model.outcome import Succeeded
 from commandjobs.runtime.deadlines import Deadlines
 from commandjobs.runtime.execution import Execution
@@ -88,3 +90,20 @@ async def test_closed_deadlines_expire_nothing(clock: FakeClock) -> None:
     await clock.advance(20)
 
     assert watch.expired == []
+
+
+async def test_attempts_that_have_ended_are_let_go_long_before_their_time(clock: FakeClock) -> None:
+    watch = Watch(clock)
+    running = watch.start(0, 600.0)
+    ended = [weakref.ref(end(watch.start(id, 600.0))) for id in range(1, 1_000)]
+
+    held = [execution for reference in ended if (execution := reference()) is not None]
+
+    assert len(held) < 200
+    await clock.advance(600)
+    assert watch.expired == [running.row.id]
+
+
+def end(execution: Execution) -> Execution:
+    execution.outcome = Succeeded()
+    return execution
