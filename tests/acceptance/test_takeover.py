@@ -39,7 +39,7 @@ async def test_l19_a_standby_takes_over_at_once_from_a_killed_process(
         with capsys.disabled():
             print(f" taken over in {(again.at - killed) * 1000:.0f} ms", end=" ")
         assert again.pid == standby.pid
-        assert again.at - killed < 1.0
+        assert again.at - killed < 5.0  # of a tenth of a second; to wait for a heartbeat would take ten and more
 
 
 async def test_l19_x11_named_workers_stay_serial_and_in_order_across_takeovers(site: Site) -> None:
@@ -176,5 +176,5 @@ async def test_l19_a_standby_does_itself_what_it_has_asked_of_a_process_that_die
         await asyncio.sleep(0.3)
         await node.kill()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await asked
