@@ -45,7 +45,7 @@ async def test_l19_a_standby_takes_over_at_once_after_a_kill(site: Site) -> None
         again = await site.noted("start held", 2)
 
         assert again.pid == second.pid
-        assert again.at - killed_at < 0.1 + 0.9  # a tenth of a second, and slack for a busy machine
+        assert again.at - killed_at < 5.0  # of a tenth of a second; to wait for a heartbeat would take ten and more
         site.open_gate()
         await all_completed(jobs, held.id)
 
@@ -122,7 +122,7 @@ async def test_l19_a_process_sees_progress_of_a_job_that_another_runs(site: Site
         ref = await jobs.enqueue_command(AccTalk)
         await site.noted("start talk")
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(await jobs.get_logs(ref.id)) < 100:  # noqa: ASYNC110  another process writes
                 await asyncio.sleep(0.01)
             while (await job(jobs, ref.id)).progress != 0.5:  # noqa: ASYNC110  the same
@@ -132,11 +132,7 @@ async def test_l19_a_process_sees_progress_of_a_job_that_another_runs(site: Site
 
 
 async def test_design6_an_executor_that_knows_none_of_the_waiting_commands_hands_over(site: Site) -> None:
-    async with (
-        site.node("--commands", "AccNote", "--name", "small") as small,
-        site.node("--name", "large") as large,
-        site.outside() as jobs,
-    ):
+    async with site.node("--commands", "AccNote", "--name", "small") as small, site.outside() as jobs:
         await all_completed(jobs, (await jobs.enqueue_command(AccNote, "small job")).id)
         work = await jobs.enqueue_command(AccWork, "large job")
 
@@ -144,8 +140,9 @@ async def test_design6_an_executor_that_knows_none_of_the_waiting_commands_hands
         assert health.status == "degraded"
         assert f"the executing process, pid {small.pid} (small), does not know: AccWork" in health.reasons[0]
 
-        assert await work.result(20) == "LARGE JOB"
-        assert [line.pid for line in site.lines] == [small.pid, large.pid]
+        async with site.node("--name", "large") as large:
+            assert await work.result(20) == "LARGE JOB"
+            assert [line.pid for line in site.lines] == [small.pid, large.pid]
 
 
 async def test_l12_every_process_is_listed(site: Site) -> None:
