@@ -69,7 +69,7 @@ def test_z05_log_demo_is_cancelled_by_ctrl_c(tmp_path: Path) -> None:
             assert line, seen
             seen += line
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=10)
+        rest, _ = process.communicate(timeout=30)
 
     assert process.returncode == 0
     assert re.search(r"Job 1 is Cancelled after \d+\.\d s\.", rest)
