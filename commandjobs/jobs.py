@@ -261,7 +261,7 @@ class BackgroundJobs:
     ) -> list[JobRef[R]]:
         """Store many jobs of one command in one transaction: all or none, with ids in order.
 
-        options: those of every job; `ref_id` and `unique_key` are refused.
+        options: those of every job; `ref_id` and `unique_key`, and what is said about them, are refused.
         Raises what `enqueue_command` raises.
         """
         return await self._engine.enqueuer.enqueue_many(self._commands.of(command), requests, options)

@@ -53,11 +53,11 @@ class JobOptions(TypedDict, Generic[R], total=False):
     ref_id: str
     """The caller's own id; default: one is made."""
     on_duplicate: Literal["raise", "return"]
-    """When a job has this `ref_id`; default "raise"."""
+    """When a job has this `ref_id`; default "raise". "return" needs a `ref_id`."""
     unique_key: str
     """One unfinished job of this command per key; the enqueue returns that one."""
     unique_until: Literal["start", "finish"]
-    """When the key is free again; default "finish"."""
+    """When the `unique_key`, which it needs, is free again; default "finish"."""
     concurrency_key: str
     """At most one running job per key, cluster-wide."""
     user_id: str
@@ -153,6 +153,7 @@ def resolve(
             "SQLite and memory cannot. Leave it out, and enqueue after your transaction has committed."
         )
     checked = {FIELDS.get(name, name): _checked(name, value, now_us) for name, value in options.items()}
+    _check_keys(checked)
     return ResolvedOptions(**(_unsaid(definition, defaults) | checked))
 
 
@@ -203,6 +204,20 @@ def _checked(name: str, value: Any, now_us: int) -> Any:
     if check is None:
         raise _unknown(name)
     return check(name, value)
+
+
+def _check_keys(checked: Mapping[str, Any]) -> None:
+    """What is said about a key means nothing without it: who forgot the key would get duplicates unnoticed."""
+    if checked.get("on_duplicate") == "return" and "ref_id" not in checked:
+        raise InvalidOption(
+            'on_duplicate="return" needs a ref_id: without one every job gets an id of its own, and none is a '
+            "duplicate. Pass ref_id= too, or leave on_duplicate out."
+        )
+    if "unique_until" in checked and "unique_key" not in checked:
+        raise InvalidOption(
+            f"unique_until={checked['unique_until']!r} needs a unique_key: it says when that key is free again. "
+            "Pass unique_key= too, or leave unique_until out."
+        )
 
 
 def _unknown(name: str) -> InvalidOption:

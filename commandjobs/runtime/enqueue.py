@@ -94,9 +94,11 @@ class Enqueuer:
         self, definition: CommandDefinition, requests: Iterable[Any], options: Mapping[str, Any]
     ) -> list[JobRef[Any]]:
         """Store many jobs of a command in one transaction: all or none."""
-        for name in ("ref_id", "unique_key"):
+        for name in ("ref_id", "unique_key", "on_duplicate", "unique_until"):
             if name in options:
-                raise InvalidOption(f"{name}= names one job, so enqueue_many does not take it. Use enqueue_command.")
+                raise InvalidOption(
+                    f"{name}= is about the key of one job, so enqueue_many does not take it. Use enqueue_command."
+                )
         now = self._clock.now()
         template = self._template(definition, options, now)
         rows = [self._row(template, dump_request(definition, (one,)), now) for one in requests]

@@ -157,9 +157,11 @@ async def test_e13_concurrent_callers_with_other_work_are_refused(jobs: Backgrou
     assert await count(jobs) == 1
 
 
-@pytest.mark.parametrize("option", [{"ref_id": "r"}, {"unique_key": "k"}])
-async def test_many_jobs_cannot_share_a_name(jobs: BackgroundJobs, option: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match=f"^{next(iter(option))}= names one job"):
+@pytest.mark.parametrize(
+    "option", [{"ref_id": "r"}, {"unique_key": "k"}, {"on_duplicate": "return"}, {"unique_until": "start"}]
+)
+async def test_many_jobs_cannot_share_a_key(jobs: BackgroundJobs, option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match=f"^{next(iter(option))}= is about the key of one job"):
         await jobs.enqueue_many(LifeNote, ["a", "b"], **option)
 
     assert await count(jobs) == 0

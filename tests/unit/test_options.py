@@ -202,6 +202,21 @@ def test_wrong_value_is_refused_naming_the_option(plain: CommandDefinition, opti
         resolved(plain, **{option: value})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_duplicate": "return"}, r'^on_duplicate="return" needs a ref_id.* Pass ref_id= too'),
+        ({"unique_until": "start"}, "^unique_until='start' needs a unique_key.* Pass unique_key= too"),
+        ({"unique_until": "finish", "ref_id": "mine"}, "^unique_until='finish' needs a unique_key"),
+    ],
+)
+def test_what_is_said_about_a_key_needs_the_key(
+    plain: CommandDefinition, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        resolved(plain, **options)
+
+
 def test_connection_is_kept_where_the_storage_can_use_it(plain: CommandDefinition) -> None:
     connection = object()
     options = resolve(plain, {"connection": connection}, defaults=DEFAULTS, now_us=NOW, supports_connection=True)
