@@ -110,6 +110,23 @@ def resolved(annotation: Any, namespace: Mapping[str, Any]) -> Any:
         return annotation
 
 
+def fits(narrow: Any, wide: Any) -> bool:
+    """Whether a value of type `narrow` can be given where `wide` is wanted; True where only a type checker can tell."""
+    if narrow == wide or inspect.Parameter.empty in (narrow, wide) or unresolved(narrow) or unresolved(wide):
+        return True
+    if get_origin(wide) in (Union, UnionType):
+        return any(fits(narrow, member) for member in get_args(wide))
+    if get_origin(narrow) in (Union, UnionType):
+        return all(fits(member, wide) for member in get_args(narrow))
+    narrow, wide = _class_of(narrow), _class_of(wide)
+    if narrow is None or wide is None or wide in PROMOTIONS.get(narrow, ()):
+        return True
+    try:
+        return issubclass(narrow, wide)
+    except TypeError:  # a Protocol or TypedDict
+        return True
+
+
 def namespace_of(command: type[Any], function: Any) -> dict[str, Any]:
     """The names that a method's annotations can use."""
     names = getattr(inspect.unwrap(function), "__globals__", {})
@@ -234,7 +251,7 @@ def _check_arity(command: type[Any], parameters: list[inspect.Parameter], expect
 
 
 def _check_request(command: type[Any], given: Any, expected: CommandSignature) -> None:
-    if not _fits(expected.request, given):
+    if not fits(expected.request, given):
         raise InvalidCommand(
             f"{location(command)}: its base says that the request is {type_name(expected.request)}, but "
             f"{expected.method} takes {type_name(given)}. Write `{expected}`, or change the base."
@@ -242,7 +259,7 @@ def _check_request(command: type[Any], given: Any, expected: CommandSignature) -
 
 
 def _check_result(command: type[Any], given: Any, expected: CommandSignature) -> None:
-    if not _fits(given, expected.result):
+    if not fits(given, expected.result):
         hint = "or change the base" if expected.result is not None else "or derive from the base that has a result"
         raise InvalidCommand(
             f"{location(command)}: its base says that the result is {type_name(expected.result)}, but "
@@ -250,30 +267,18 @@ def _check_result(command: type[Any], given: Any, expected: CommandSignature) ->
         )
 
 
-def _fits(narrow: Any, wide: Any) -> bool:
-    """Whether a value of type `narrow` can be given where `wide` is wanted; True where only a type checker can tell."""
-    if narrow == wide or inspect.Parameter.empty in (narrow, wide) or unresolved(narrow) or unresolved(wide):
-        return True
-    if get_origin(wide) in (Union, UnionType):
-        return any(_fits(narrow, member) for member in get_args(wide))
-    if get_origin(narrow) in (Union, UnionType):
-        return all(_fits(member, wide) for member in get_args(narrow))
-    narrow, wide = _class_of(narrow), _class_of(wide)
-    if narrow is None or wide is None or wide in PROMOTIONS.get(narrow, ()):
-        return True
-    try:
-        return issubclass(narrow, wide)
-    except TypeError:  # a Protocol or TypedDict
-        return True
-
-
 def _class_of(annotation: Any) -> type[Any] | None:
     if annotation is None:
         return NoneType
     if get_origin(annotation) is Annotated:
         return _class_of(get_args(annotation)[0])
-    found = get_origin(annotation) or annotation
+    found = get_origin(annotation) or _generic_model_of(annotation) or annotation
     return found if isinstance(found, type) and found is not Any else None
+
+
+def _generic_model_of(annotation: Any) -> Any:
+    """The model that a generic one of pydantic was made from: `Page[int]` is a class beside `Page[Any]`, not below."""
+    return getattr(annotation, "__pydantic_generic_metadata__", {}).get("origin")
 
 
 # ── plain classes ───────────────────────────────────────────────────────────────────────────────────────────────────

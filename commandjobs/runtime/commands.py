@@ -3,8 +3,9 @@
 from typing import Any
 
 from commandjobs.definition import CommandDefinition, define
-from commandjobs.errors import UnknownCommand
+from commandjobs.errors import InvalidOption, UnknownCommand
 from commandjobs.registry import Registry
+from commandjobs.signature import fits, type_name
 
 
 class Commands:
@@ -45,6 +46,20 @@ class Commands:
             return self.definition(name)
         except UnknownCommand:
             return None
+
+    def callback(self, name: str, work: CommandDefinition) -> CommandDefinition:
+        """The command that shall run with the result of another.
+
+        Raises `UnknownCommand`, and `InvalidOption` if it takes something else: it would always fail, after the work.
+        """
+        callback = self.definition(name)
+        if callback.request is not None and not fits(work.result, callback.request):
+            returned = "has no result" if work.result is None else f"returns {type_name(work.result)}"
+            raise InvalidOption(
+                f"callback={name!r} takes {type_name(callback.request)}, but {work.name} {returned}. "
+                "Give a command that takes that result, or one that takes no request."
+            )
+        return callback
 
     def of(self, command: type[Any]) -> CommandDefinition:
         """The definition of a class; one that is not in the registry is used as it is."""

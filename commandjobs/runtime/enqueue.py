@@ -132,7 +132,7 @@ class Enqueuer:
         if template is None:
             resolved = resolve(definition, options, defaults=self._defaults, now_us=now)
             if resolved.callback is not None:
-                self._commands.definition(resolved.callback)
+                self._commands.callback(resolved.callback, definition)
             template = Template(resolved, _columns(definition, resolved))
             if not options:
                 self._plain[definition] = template

@@ -197,7 +197,7 @@ class TransientRuns:
         """Start a run; returns at once. Called on the loop's thread. awaited: refuse what could not end then."""
         now = self._clock.now()
         resolved = resolve_transient(definition, options, defaults=self._defaults, now_us=now)
-        callback = self._commands.definition(resolved.callback) if resolved.callback else None
+        callback = self._commands.callback(resolved.callback, definition) if resolved.callback else None
         if len(request) != (definition.request_codec is not None):
             raise InvalidRequest(
                 f"Command {definition.name!r} takes {'one request' if definition.request_codec else 'no request'}, "

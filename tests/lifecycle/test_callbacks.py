@@ -13,6 +13,7 @@ from commandjobs import (
     AsyncCommandWithResult,
     BackgroundJobs,
     Fail,
+    InvalidOption,
     Job,
     JobCancelled,
     JobFailed,
@@ -82,6 +83,23 @@ class CallbackBare(AsyncCommand):
     async def run(self) -> None:
         me = current_job()
         stage.done.append(f"{me.command} {me.id} attempt {me.attempt}")
+
+
+class CallbackCounts(AsyncCommandWithResult[int]):
+    async def run(self) -> int:
+        return 3
+
+
+class CallbackTakesWider(AsyncCommand[float]):
+    async def run(self, request: float) -> None: ...
+
+
+class CallbackTakesAny(AsyncCommand[Any]):
+    async def run(self, request: Any) -> None: ...
+
+
+class CallbackTakesUnion(AsyncCommand[str | int | None]):
+    async def run(self, request: str | int | None) -> None: ...
 
 
 class CallbackWho(AsyncCommand[str]):
@@ -216,6 +234,35 @@ async def test_d21_an_unknown_name_is_refused_with_the_closest_one(jobs: Backgro
         await jobs.enqueue_command(CallbackWork, "x", callback="CallbackReplay")
 
     assert await count(jobs) == 0
+
+
+@pytest.mark.parametrize(
+    ("work", "callback", "message"),
+    [
+        (CallbackCounts, CallbackReply, "^callback='CallbackReply' takes str, but CallbackCounts returns int"),
+        (CallbackCounts, "CallbackReply", "^callback='CallbackReply' takes str, but CallbackCounts returns int"),
+        (CallbackBare, CallbackReply, "^callback='CallbackReply' takes str, but CallbackBare has no result"),
+    ],
+)
+async def test_d21_a_callback_that_does_not_take_the_result_is_refused(
+    jobs: BackgroundJobs, work: Any, callback: Any, message: str
+) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        await jobs.enqueue_command(work, callback=callback)
+    with pytest.raises(InvalidOption, match=message):
+        await jobs.enqueue_json(work.__name__, None, callback=callback)
+    with pytest.raises(InvalidOption, match=message):
+        await jobs.run_command_async(work, callback=callback)
+
+    assert await count(jobs) == 0
+    assert stage.done == []
+
+
+@pytest.mark.parametrize("callback", [CallbackTakesWider, CallbackTakesAny, CallbackTakesUnion, CallbackBare])
+async def test_d21_a_callback_may_take_a_wider_type(jobs: BackgroundJobs, callback: Any) -> None:
+    ref = await jobs.enqueue_command(CallbackCounts, callback=callback)
+
+    assert await ref.result(10) == 3
 
 
 async def test_d21_what_depends_on_the_job_waits_for_its_callback(jobs: BackgroundJobs) -> None:

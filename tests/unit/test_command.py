@@ -25,6 +25,10 @@ class Receipt(BaseModel):
     text: str
 
 
+class Page(BaseModel, Generic[T]):
+    item: T
+
+
 class Each(AsyncCommandWithResult[list[T], T], Generic[T]):
     async def run(self, request: list[T]) -> T:
         return request[0]
@@ -161,6 +165,13 @@ def test_run_may_take_a_wider_request(request_type: Any) -> None:
     ship = new_class("Ship", (AsyncCommand[Order],), exec_body=lambda body: body.update(run=run))
 
     assert command_signature(ship).request is Order
+
+
+def test_run_may_take_a_generic_model_of_any_type() -> None:
+    class Wipe(AsyncCommand[Page[int]]):
+        async def run(self, request: Page[Any]) -> None: ...
+
+    assert command_signature(Wipe).request == Page[int]
 
 
 def test_message_names_the_class_and_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
