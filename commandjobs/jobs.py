@@ -38,7 +38,7 @@ from commandjobs.runtime.services import check_services
 from commandjobs.runtime.transient import TransientJob
 from commandjobs.storage import open_storage
 from commandjobs.storage.base import Cancelling, Storage
-from commandjobs.sync import SyncBackgroundJobs
+from commandjobs.sync import SyncBackgroundJobs, check_loop
 
 if TYPE_CHECKING:
     from commandjobs.command import Command
@@ -221,10 +221,23 @@ class BackgroundJobs:
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The loop the engine runs on; None while it is not entered. Raises `StorageUnavailable` after a fork."""
-        return None if self._running is None else self._engine.loop
+        return None if self._running is None else self._engine_here.loop
 
     @property
     def _engine(self) -> Engine:
+        """The engine, for calls on its own loop. On another one they would wait for what only its own can wake."""
+        engine = self._engine_here
+        if _loop_here() is not engine.loop:
+            check_loop(engine.loop)
+            raise StorageUnavailable(
+                "This BackgroundJobs was entered on an event loop that does not run in this thread, and its async "
+                "methods belong there. From other threads use `jobs.sync`, or make and enter one on your own loop."
+            )
+        return engine
+
+    @property
+    def _engine_here(self) -> Engine:
+        """The engine, if this process has entered it."""
         engine = self._running
         if engine is None:
             raise StorageUnavailable(
@@ -306,7 +319,7 @@ class BackgroundJobs:
 
     def transient_jobs(self) -> list[TransientJob[Any]]:
         """The transient runs of this process that have not ended."""
-        return self._engine.transient.live
+        return self._engine_here.transient.live
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -601,6 +614,13 @@ class _Follower:
             found = await self._jobs.get_job_by_ref_id(id)
             return found is not None and await self._jobs.cancel_job(found.summary.id)
         return await self._jobs.cancel_job(id)
+
+
+def _loop_here() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _checked_queues(queues: object) -> dict[str, int] | None:

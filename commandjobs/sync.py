@@ -88,6 +88,7 @@ class SyncBackgroundJobs:
         loop = self._jobs.loop
         if loop is None:
             raise StorageUnavailable("This BackgroundJobs is not entered. Use it inside `with jobs.sync:`.")
+        check_loop(loop)
         return _call_on(loop, call)
 
     def _ref(self, ref: JobRef[R]) -> SyncJobRef[R]:
@@ -347,6 +348,18 @@ async def _nothing_runs_on() -> bool:
 async def _stop_when_all_has_ended() -> None:
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     asyncio.get_running_loop().stop()
+
+
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise `StorageUnavailable` if the engine's loop cannot run anything: a call would wait for ever."""
+    if loop.is_running():
+        return
+    state = "closed" if loop.is_closed() else "not running"
+    raise StorageUnavailable(
+        f"The event loop that this BackgroundJobs was entered on is {state}, so nothing of it runs. Leave the context "
+        "before its loop ends (`async with`), and make and enter another one; or use `with jobs.sync:`, which brings a "
+        "loop of its own."
+    )
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], Awaitable[T]]) -> T:

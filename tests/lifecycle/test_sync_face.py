@@ -192,6 +192,23 @@ async def test_hooks_are_added_from_a_thread(jobs: BackgroundJobs) -> None:
     remove()
 
 
+async def test_async_methods_belong_to_the_loop_that_entered(jobs: BackgroundJobs) -> None:
+    async def elsewhere() -> None:
+        with pytest.raises(StorageUnavailable, match="From other threads use"):
+            await jobs.enqueue_command(SyncFaceDouble, 1)
+        with pytest.raises(StorageUnavailable, match="From other threads use"):
+            _ = jobs.run_command(SyncFaceDouble, 1)
+        assert jobs.sync.enqueue_command(SyncFaceDouble, 1).result(5) == 2
+        assert jobs.sync.transient_jobs() == []
+
+    def without_loop() -> None:
+        with pytest.raises(StorageUnavailable, match="From other threads use"):
+            _ = jobs.run_command(SyncFaceDouble, 1)
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
+    await asyncio.to_thread(without_loop)
+
+
 # ── scripts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -217,6 +234,30 @@ def test_a_script_may_enter_again_and_inside_itself(storage_url: str) -> None:
 
     with pytest.raises(StorageUnavailable, match="not entered"):
         jobs.sync.enqueue_command(SyncFaceDouble, 1)
+
+
+@pytest.mark.parametrize("state", ["closed", "not running"])
+def test_a_loop_that_runs_no_more_is_named(state: str) -> None:
+    jobs, loop = BackgroundJobs("memory://"), asyncio.new_event_loop()
+
+    async def elsewhere() -> None:
+        await jobs.enqueue_command(SyncFaceDouble, 1)
+
+    loop.run_until_complete(jobs.__aenter__())
+    ref = jobs.sync.ref(1)
+    if state == "closed":
+        loop.run_until_complete(jobs._engine_here.supervisor.stop())  # what an exit without the context leaves behind
+        loop.close()
+
+    with pytest.raises(StorageUnavailable, match=f"entered on is {state}"):
+        jobs.sync.enqueue_command(SyncFaceDouble, 1)
+    with pytest.raises(StorageUnavailable, match=f"entered on is {state}"):
+        ref.result(5)
+    with pytest.raises(StorageUnavailable, match=f"entered on is {state}"):
+        asyncio.run(elsewhere())
+    if state == "not running":
+        loop.run_until_complete(jobs.__aexit__(None, None, None))
+        loop.close()
 
 
 def test_threads_may_enter_at_once_and_the_last_one_stops_the_engine(storage_url: str) -> None:
