@@ -11,7 +11,7 @@ from commandjobs.checks import shown
 from commandjobs.errors import InvalidRequest, InvalidResult
 from commandjobs.exactness import Difference, Path, exact_check, first_difference, leaves
 from commandjobs.masking import MASKED, has_secrets, mask_of, revealed
-from commandjobs.signature import type_name
+from commandjobs.signature import fits, type_name
 
 LIMIT = 1_000_000
 """Characters of JSON that a request may have."""
@@ -69,6 +69,11 @@ class Codec:
         if "\\u0000" in text:
             self._refuse_nul(text)
         return text
+
+    def refuse_wrong_type(self, value: Any) -> None:
+        """Raise the codec's error for a value that is plainly of another type; for those that are not written."""
+        if not fits(type(value), self.type) and (refusal := self._wrong_type(value)) is not None:
+            raise refusal
 
     def load(self, text: str | bytes) -> Any:
         """The value of a JSON text. Raises the codec's error, with its `errors` filled, when it does not validate."""

@@ -203,6 +203,8 @@ class TransientRuns:
                 f"Command {definition.name!r} takes {'one request' if definition.request_codec else 'no request'}, "
                 f"got {len(request)}."
             )
+        if definition.request_codec is not None:
+            definition.request_codec.refuse_wrong_type(request[0])
         row = JobRow(
             ref_id="",
             command=definition.name,

@@ -393,6 +393,16 @@ async def test_a_missing_request_is_refused(jobs: BackgroundJobs) -> None:
         _ = jobs.run_command(cast("Any", TransientDouble))
 
 
+@pytest.mark.parametrize("request_", ["4", None, 4.0])
+async def test_a_request_of_another_type_is_refused(jobs: BackgroundJobs, request_: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"^The request of TransientDouble must be int, got \w+\.$"):
+        await jobs.run_command_async(TransientDouble, request_)
+    with pytest.raises(InvalidRequest, match="must be int"):
+        _ = jobs.run_command(TransientDouble, request_)
+
+    assert jobs.transient_jobs() == []
+
+
 async def test_a_run_has_no_id(jobs: BackgroundJobs) -> None:
     with pytest.raises(NoCurrentJob, match="This run is not stored"):
         await jobs.run_command_async(TransientOwnId)
