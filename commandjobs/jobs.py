@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -127,7 +126,7 @@ class BackgroundJobs:
             random=Random(),  # noqa: S311  for the jitter of retries
         )
         self._running: Engine | None = None
-        self._log_handler = JobLogHandler()
+        self._log_handler: JobLogHandler | None = None
         self._hooks = RegisteredHooks()
         self._handled_signals: dict[signal.Signals, Any] = {}
         self._sync: SyncBackgroundJobs | None = None
@@ -152,7 +151,7 @@ class BackgroundJobs:
             settings=self._settings,
         )
         self._running = engine
-        logging.getLogger().addHandler(self._log_handler)
+        self._log_handler = JobLogHandler.attach()
         try:
             await engine.supervisor.start()
         except BaseException:
@@ -170,8 +169,9 @@ class BackgroundJobs:
         try:
             await end()
         finally:
-            logging.getLogger().removeHandler(self._log_handler)
-            self._running = None
+            if self._log_handler is not None:
+                self._log_handler.detach()
+            self._running = self._log_handler = None
             for number, handler in self._handled_signals.items():
                 signal.signal(number, handler)
             self._handled_signals = {}

@@ -173,20 +173,20 @@ class Completer:
             elif settlement.final:
                 self._tell(settlement.row)
             elif settlement.row.hold is None:
-                self._dispatcher.look()
+                self._dispatcher.fetcher.look()
             elif settlement.row.hold is Hold.TIME:
                 # Not before it is written: a short delay can be over by then, and who looks earlier finds nothing.
-                self._dispatcher.due_at(settlement.row.run_after)
+                self._dispatcher.fetcher.due_at(settlement.row.run_after)
         self._dispatcher.offer(settled.claimed)
         if settled.ready:
-            self._dispatcher.look()
+            self._dispatcher.fetcher.look()
 
     async def _settle(self, batch: list[Settlement], tallies: Tallies | None) -> Settled:
         """Write a batch; if something in it cannot be written at all, each alone: one job is no other's loss."""
         try:
             return await self._until_written(
                 lambda: self._storage.settle(
-                    batch, now=self._clock.now(), claim=self._dispatcher.claim, tallies=tallies
+                    batch, now=self._clock.now(), claim=self._dispatcher.fetcher.claim, tallies=tallies
                 )
             )
         except Exception:

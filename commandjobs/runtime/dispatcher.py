@@ -1,8 +1,6 @@
 """Which job runs next here: jobs this node owns wait in memory, per queue, and are drawn when there is room.
 
-A job enqueued in this process comes straight from its insert (`offer`). Others are claimed in pages while the memory
-queue is below half its window, so that it stays bounded however many jobs are stored. Stored jobs are never overtaken:
-a new job is taken from its insert only if nothing stored in its queue would come before it (`admits`).
+A job enqueued in this process comes straight from its insert (`offer`), others from the `Fetcher`.
 """
 
 from __future__ import annotations
@@ -14,8 +12,8 @@ from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from commandjobs.clock import Clock, sleep_until_set
-from commandjobs.errors import CommandJobsError, StorageError
+from commandjobs.clock import Clock
+from commandjobs.errors import CommandJobsError
 from commandjobs.model.outcome import Cancelled, Outcome
 from commandjobs.model.row import JobRow
 from commandjobs.model.settle import EXPIRED, Settlement, begin, can_expire, has_expired, must_run_apart
@@ -24,10 +22,11 @@ from commandjobs.runtime.commands import Commands
 from commandjobs.runtime.deadlines import Deadlines
 from commandjobs.runtime.execution import EndedBy, Execution
 from commandjobs.runtime.executor import Executor, ended_outcome, needs_durable_start, needs_loop, outcome_of
-from commandjobs.runtime.memory_queue import WINDOW, Line, MemoryQueue, queue_of
+from commandjobs.runtime.fetcher import Fetcher
+from commandjobs.runtime.memory_queue import Line, MemoryQueue, MemoryQueues, queue_of
 from commandjobs.runtime.start_marks import StartMarks
 from commandjobs.runtime.worker import LocalLanes, TaskPool, ThreadPool, lanes_of
-from commandjobs.storage.base import Claim, JobStore
+from commandjobs.storage.base import JobStore
 
 if TYPE_CHECKING:
     from commandjobs.definition import CommandDefinition
@@ -37,11 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("commandjobs")
 
-FIRST = 100
-"""Jobs per queue in the first claim of a process that begins to execute, and twice as many in each that follows: what
-is claimed after a crash is read for long and starts by a commit, which would wait behind a claim of thousands."""
-LOOK_AGAIN = 5.0
-"""Seconds after which due times are compared again, since the wall clock can step."""
 UNSETTLED_LIMIT = 5_000
 """Outcomes that may wait to be written before no more jobs are started."""
 
@@ -67,16 +61,20 @@ class Dispatcher:
         """concurrency: jobs at once per queue; queues: the only queues to serve, with their own concurrency."""
         self._jobs = jobs
         self._commands = commands
-        self._storage = storage
         self._executor = executor
         self._statistics = statistics
         self._clock = clock
         self._node_name = node_name
-        self._concurrency = concurrency
-        self._served = dict(queues) if queues is not None else None
         self._context = context
-        self._queues: dict[str, MemoryQueue] = {}
-        self._rotation: deque[MemoryQueue] = deque()
+        self._queues = MemoryQueues(concurrency=concurrency, served=queues)
+        self.fetcher = Fetcher(
+            storage=storage,
+            commands=commands,
+            queues=self._queues,
+            clock=clock,
+            offer=self.offer,
+            expire=self._expire_unstarted,
+        )
         self._waiting: dict[int, JobRow] = {}
         self._granted: dict[int, tuple[str, ...]] = {}
         self.running: dict[int, Execution] = {}
@@ -95,47 +93,13 @@ class Dispatcher:
         self._kept_apart: deque[JobRow] = deque()
         self._cancelled_early: dict[int, tuple[int, str | None]] = {}
         self.marks = StartMarks(storage, in_background=self._in_background)
-        self._event = asyncio.Event()
-        self._look = True
-        self._looking = False
         self._some_expire = False
-        self._next_due: int | None = None
-        self._due = True
-        self._most = FIRST
-        """Jobs per queue that are claimed at once."""
         self._preparing: set[asyncio.Task[None]] = set()
-        self.fetching = asyncio.Lock()
-        """Held while jobs are claimed: who holds it finds every job that this node owns here."""
-        self._claim: Claim | None = None
-        self.active = False
         self.ended = asyncio.Event()
         """Set when an attempt has ended."""
         self.completer: Completer
-        for queue in self._served or ():
-            self._queue(queue)
 
     # ── what is taken in ────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def claim(self) -> Claim | None:
-        """What this node may own now; None while it does not execute."""
-        if not self.active:
-            return None
-        commands = self._commands.names()
-        if self._claim is None or self._claim.commands is not commands:
-            self._claim = Claim(commands, None if self._served is None else frozenset(self._served))
-        return self._claim
-
-    def admits(self, queue: str, priority: int, count: int = 1) -> Claim | None:
-        """The claim for an insert into this queue; None: it must wait for its turn behind what is stored."""
-        state = self._queue(queue)
-        if not self.active or state is None:
-            return None
-        if state.room >= count and (state.backlog is None or priority > state.backlog):
-            return self.claim
-        state.refused += 1
-        state.backlog = priority if state.backlog is None else max(priority, state.backlog)
-        return None
 
     def offer(self, rows: Iterable[JobRow]) -> None:
         """Take rows this node owns; they run as soon as there is room."""
@@ -148,7 +112,7 @@ class Dispatcher:
             self._waiting[row.id] = row
             if row.expires is not None and can_expire(row):
                 self._some_expire = True
-                self.due_at(row.expires)
+                self.fetcher.due_at(row.expires)
             line = self._line(row)
             if line is not None:
                 lines.setdefault(line, []).append(row)
@@ -156,22 +120,10 @@ class Dispatcher:
             line.add(arrived)
         self.poke()
 
-    def look(self) -> None:
-        """Something may be claimable in the storage."""
-        self._look = True
-        if self.active:
-            self._event.set()
-
-    def look_around(self) -> None:
-        """Anything may have changed in the storage: also what waits there for its time."""
-        self._due = True
-        self.look()
-
-    def due_at(self, moment: int | None) -> None:
-        """A job waits in the storage for this moment."""
-        if moment is not None and (self._next_due is None or moment < self._next_due):
-            self._next_due = moment
-            self._event.set()
+    @property
+    def active(self) -> bool:
+        """Whether this process executes."""
+        return self.fetcher.active
 
     def poke(self) -> None:
         """There may be something to start."""
@@ -254,41 +206,9 @@ class Dispatcher:
         else:
             self._waiting[execution.row.id] = execution.row
 
-    # ── the loop that keeps the memory queue filled ─────────────────────────────────────────────────────────────────
-
-    async def run(self) -> None:
-        """Promote what is due and claim what there is room for, for ever."""
-        self._most = FIRST
-        while True:
-            self._looking = True
-            try:
-                async with self.fetching:
-                    await self._promote()
-                    await self._fill()
-            except StorageError as error:
-                log.warning("Jobs cannot be fetched now (%s); trying again.", error)
-                self._look = self._due = True
-                await sleep_until_set(self._event, 0.5, self._clock)
-                continue
-            self._looking = False
-            if not self._look:
-                await sleep_until_set(self._event, self._seconds_to_due(), self._clock)
-
     def forget(self, id: int) -> None:
         """The job has ended: nobody needs to cancel it when it comes."""
         self._cancelled_early.pop(id, None)
-
-    async def _promote(self) -> None:
-        now = self._clock.now()
-        if not self._due and (self._next_due is None or self._next_due > now):
-            return
-        self._due, self._next_due = False, None
-        self._expire_unstarted(now)
-        promoted = await self._storage.promote_due(now=now, claim=self.claim)
-        self.due_at(promoted.next_at)
-        self.offer(promoted.claimed)
-        if promoted.promoted or promoted.expired:
-            self._look = self._look or promoted.promoted > len(promoted.claimed)
 
     def _expire_unstarted(self, now: int) -> None:
         """End those owned here that were not started by their `expires`; the storage watches over the others."""
@@ -299,65 +219,22 @@ class Dispatcher:
         self._some_expire = bool(rows)
         for row in rows:
             if not has_expired(row, now=now):
-                self.due_at(row.expires)
+                self.fetcher.due_at(row.expires)
             elif self.withdraw(row.id) is not None:
                 self._finish_unstarted(row, Cancelled(EXPIRED))
-
-    async def _fill(self) -> None:
-        claim = self.claim
-        if claim is None:
-            self._look = False
-            return
-        asked_all, self._look = self._look, False
-        most, self._most = self._most, min(WINDOW, 2 * self._most)
-        room = {q.name: min(q.room, most) for q in self._queues.values() if asked_all or q.is_low}
-        other = most if asked_all and self._served is None else 0
-        room = {name: count for name, count in room.items() if count}
-        if not room and not other:
-            return
-        refused = {name: self._queues[name].refused for name in room}
-        excluded = {name: 0 for name in self._queues if name not in room}
-        rows = await self._storage.claim({**excluded, **room}, other, claim=claim, now=self._clock.now())
-        self._note_backlog(rows, room, other, refused)
-        self.offer(rows)
-        if any(queue.is_low for queue in self._queues.values()):
-            self._event.set()
-
-    def _note_backlog(
-        self, rows: list[JobRow], room: Mapping[str, int], other: int, refused: Mapping[str, int]
-    ) -> None:
-        """What a claim tells of the jobs that are stored and not here."""
-        got: dict[str, list[JobRow]] = {}
-        for row in rows:
-            got.setdefault(queue_of(row), []).append(row)
-        for name in {*room, *got}:
-            state = self._queue(name)
-            if state is None:
-                continue
-            mine = got.get(name, [])
-            if len(mine) >= room.get(name, other):
-                state.backlog = min(row.priority for row in mine)
-            elif refused.get(name, state.refused) == state.refused:
-                state.backlog = None
-            else:
-                self._look = True
-
-    def _seconds_to_due(self) -> float | None:
-        if self._next_due is None:
-            return None
-        return min(LOOK_AGAIN, max(0.0, (self._next_due - self._clock.now()) / 1_000_000))
 
     # ── drawing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _draw(self) -> Execution | None:
         """The next async attempt that may run now, begun."""
-        if not self.active or self.completer.unsettled > UNSETTLED_LIMIT:
+        if not self.fetcher.active or self.completer.unsettled > UNSETTLED_LIMIT:
             return None
-        for _ in range(len(self._rotation)):
-            state = self._rotation[0]
+        in_turn = self._queues.in_turn
+        for _ in range(len(in_turn)):
+            state = in_turn[0]
             execution = self._next(state, state.lines["async"])
-            if len(self._rotation) > 1:
-                self._rotation.rotate(-1)
+            if len(in_turn) > 1:
+                in_turn.rotate(-1)
             if execution is not None:
                 self._begin(execution)
                 return execution
@@ -365,7 +242,7 @@ class Dispatcher:
 
     def _feed_threads(self) -> None:
         """Give sync attempts to the threads: as many as there are, and some ahead, so that none waits for the loop."""
-        for state in self._rotation:
+        for state in self._queues.in_turn:
             while state.lines["sync"].rows and self._threads_have_room():
                 execution = self._next(state, state.lines["sync"], limited=state.limits_sync)
                 if execution is None:
@@ -399,8 +276,7 @@ class Dispatcher:
                 break
         else:
             execution = None
-        if state.backlog is not None and state.is_low:
-            self._event.set()
+        self.fetcher.drawn(state)
         return execution
 
     def _take(self, row: JobRow, state: MemoryQueue) -> Execution | None:
@@ -578,7 +454,7 @@ class Dispatcher:
 
     def drain(self) -> list[JobRow]:
         """Start nothing any more; returns the rows that were owned and never started."""
-        self.active = False
+        self.fetcher.active = False
         for execution in list(self.running.values()):
             if execution.begun is None:
                 self._end(execution, EndedBy.SHUTDOWN)
@@ -586,7 +462,7 @@ class Dispatcher:
         self._waiting.clear()
         for id in list(self._granted):
             self._free_granted(id)
-        for state in self._queues.values():
+        for state in self._queues:
             state.clear()
         return rows
 
@@ -608,10 +484,7 @@ class Dispatcher:
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs or waits here, and nothing more could be claimed now."""
-        if self.running or self._waiting or self._looking or self._look or self._due:
-            return False
-        is_due = self._next_due is not None and self._next_due <= self._clock.now()
-        return not is_due and all(state.backlog is None for state in self._queues.values())
+        return not self.running and not self._waiting and self.fetcher.is_idle
 
     # ── small parts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -620,20 +493,9 @@ class Dispatcher:
         """Jobs owned here that do not run yet."""
         return len(self._waiting)
 
-    def _queue(self, name: str) -> MemoryQueue | None:
-        """The state of a queue; None: not served here."""
-        state = self._queues.get(name)
-        if state is None:
-            if self._served is not None and name not in self._served:
-                return None
-            limit = self._concurrency if self._served is None else self._served[name]
-            state = self._queues[name] = MemoryQueue(name, limit, limits_sync=self._served is not None)
-            self._rotation.append(state)
-        return state
-
     def _line(self, row: JobRow) -> Line | None:
         """Where the row waits; None: it cannot run here."""
-        state = self._queue(queue_of(row))
+        state = self._queues.of(queue_of(row))
         try:
             return None if state is None else state.lines[self._definition(row).kind]
         except CommandJobsError:

@@ -173,7 +173,7 @@ class Enqueuer:
     async def _insert(self, rows: list[JobRow], options: ResolvedOptions, now: int) -> list[Inserted]:
         if options.depends_on:
             await self._bind(rows, options.depends_on)
-        claim = self._dispatcher.admits(options.queue, options.priority, len(rows))
+        claim = self._dispatcher.fetcher.admits(options.queue, options.priority, len(rows))
         return await self._storage.insert(rows, now=now, claim=claim, landed=partial(self._landed, rows))
 
     def _landed(self, rows: list[JobRow], inserted: list[Inserted]) -> None:
@@ -187,11 +187,11 @@ class Enqueuer:
     def _note_waiting(self, row: JobRow) -> None:
         """Not claimed: tell the dispatcher when to look."""
         if row.hold is None:
-            self._dispatcher.look()
+            self._dispatcher.fetcher.look()
         if row.hold is Hold.TIME:
-            self._dispatcher.due_at(row.run_after)
+            self._dispatcher.fetcher.due_at(row.run_after)
         if row.expires is not None:
-            self._dispatcher.due_at(row.expires)
+            self._dispatcher.fetcher.due_at(row.expires)
 
     async def _check_same(self, inserted: Inserted, row: JobRow, options: ResolvedOptions) -> None:
         """`on_duplicate="return"` gives the existing job only if it is the same work."""

@@ -1,14 +1,41 @@
 """Standard logging inside a job goes into the job's own log: a handler on the root logger while an engine is
-entered.
+entered. One is enough for all engines of the process, and with two of them each line would be there twice.
 """
 
 import logging
+import threading
 
 from commandjobs.context import running
 
 
 class JobLogHandler(logging.Handler):
     """Gives every record that is logged inside a job to that job. Levels stay as the app has set them."""
+
+    _attaching = threading.Lock()
+
+    def __init__(self) -> None:
+        """Not attached yet."""
+        super().__init__()
+        self.engines = 0
+        """How many need it."""
+
+    @classmethod
+    def attach(cls) -> "JobLogHandler":
+        """Have what jobs log from now on, for one more engine; `detach` ends it."""
+        root = logging.getLogger()
+        with cls._attaching:
+            there = next((handler for handler in root.handlers if isinstance(handler, cls)), None)
+            handler = there or cls()
+            handler.engines += 1
+            root.addHandler(handler)  # does nothing if it is there
+        return handler
+
+    def detach(self) -> None:
+        """One engine less needs it."""
+        with self._attaching:
+            self.engines -= 1
+            if not self.engines:
+                logging.getLogger().removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record, if a job runs in this context."""

@@ -1,6 +1,8 @@
-"""One queue on this node: the jobs that wait in memory in their order, and how much runs."""
+"""The queues of this node: the jobs that wait in memory in their order, and how much runs."""
 
 from bisect import insort
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from commandjobs.model.row import JobRow
@@ -72,6 +74,35 @@ class MemoryQueue:
         """Nobody waits any more."""
         for line in self.lines.values():
             line.rows.clear()
+
+
+class MemoryQueues:
+    """All of them: each is there as soon as a job of it is."""
+
+    def __init__(self, *, concurrency: int, served: Mapping[str, int] | None) -> None:
+        """concurrency: jobs at once per queue; served: the only queues of this node, with their own concurrency."""
+        self._concurrency = concurrency
+        self._limits = served
+        self._by_name: dict[str, MemoryQueue] = {}
+        self.served = None if served is None else frozenset(served)
+        self.in_turn: deque[MemoryQueue] = deque()
+        """The one to draw from next comes first."""
+        for name in served or ():
+            self.of(name)
+
+    def of(self, name: str) -> MemoryQueue | None:
+        """The queue of this name; None: it is not served here."""
+        queue = self._by_name.get(name)
+        if queue is None:
+            if self._limits is not None and name not in self._limits:
+                return None
+            limit = self._concurrency if self._limits is None else self._limits[name]
+            queue = self._by_name[name] = MemoryQueue(name, limit, limits_sync=self._limits is not None)
+            self.in_turn.append(queue)
+        return queue
+
+    def __iter__(self) -> Iterator[MemoryQueue]:
+        return iter(self._by_name.values())
 
 
 def queue_of(row: JobRow) -> str:

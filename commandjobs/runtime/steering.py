@@ -137,7 +137,7 @@ class Steering:
     async def _cancel_stored(self, ids: Sequence[int], by: str | None, now: int) -> dict[int, Cancelling]:
         with ExitStack() as watching:
             watches = {id: watching.enter_context(self._waiters.watch(id)) for id in ids}
-            answers = await self._storage.cancel(ids, by=by, now=now, claim=self._dispatcher.claim)
+            answers = await self._storage.cancel(ids, by=by, now=now, claim=self._dispatcher.fetcher.claim)
             met = dict(zip(ids, answers, strict=True))
             asked = {id: watches[id] for id, answer in met.items() if answer is Cancelling.REQUESTED}
             if not self._dispatcher.active:  # this process stops, or stands in for a dead one: no job will come here
@@ -148,7 +148,7 @@ class Steering:
                 if not watch.done() and self._dispatcher.cancel_on_arrival(id, by=by, now=now):
                     del asked[id]
             if len(asked) < len(met):
-                self._dispatcher.look()
+                self._dispatcher.fetcher.look()
             return met | await self._ends_of(asked)
 
     async def _ends_of(self, asked: dict[int, Watch]) -> dict[int, Cancelling]:
@@ -182,7 +182,7 @@ class Steering:
         assert found is not None and found.row is not None  # noqa: PT018  checked above
         now = self._clock.now()
         row = requeue(found.row)
-        claim = self._dispatcher.admits(row.queue, row.priority)
+        claim = self._dispatcher.fetcher.admits(row.queue, row.priority)
         inserted = (await self._storage.reinsert([row], now=now, claim=claim))[0]
         if inserted is None:
             raise JobNotFailed(f"Job {id} was requeued or dropped by somebody else at the same moment.")
@@ -194,19 +194,19 @@ class Steering:
         if inserted.claimed:
             self._dispatcher.offer([row])
         else:
-            self._dispatcher.look()
+            self._dispatcher.fetcher.look()
 
     # ── update ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _update(self, id: int, changes: dict[str, Any]) -> bool:
         now = self._clock.now()
-        async with self._dispatcher.fetching:  # or the job would be claimed again between release and change
+        async with self._dispatcher.fetcher.fetching:  # or the job would be claimed again between release and change
             waiting = self._dispatcher.withdraw(id)
             if waiting is not None:
                 await self._storage.release([waiting], now=now)
             done = await self._storage.update(id, now=now, **changes)
-        self._dispatcher.due_at(changes.get("run_after"))
-        self._dispatcher.look()
+        self._dispatcher.fetcher.due_at(changes.get("run_after"))
+        self._dispatcher.fetcher.look()
         return done
 
 

@@ -91,7 +91,7 @@ class Supervisor:
         self._woken = asyncio.Event()
         self._role_may_be_free = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._dispatching: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
 
     # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,10 +115,10 @@ class Supervisor:
         """This process executes from now on."""
         await self._rescuer.rescue()
         self._node.executing, self._node.standby = True, False
-        self._dispatcher.active = True
-        self._spawn(self._dispatcher.run, "dispatcher")
-        self._dispatching = self._tasks[-1]
-        self._dispatcher.look()
+        self._dispatcher.fetcher.active = True
+        self._spawn(self._dispatcher.fetcher.run, "fetcher")
+        self._fetching = self._tasks[-1]
+        self._dispatcher.fetcher.look()
         self._woken.set()  # whoever executed before may have left questions unanswered
         await self._storage.heartbeat(self._node)
         self._statistics.load(await self._storage.tallies(since=self._clock.now() - USUAL_SINCE))
@@ -158,8 +158,8 @@ class Supervisor:
     async def _resign(self) -> None:
         await self._storage.release(self._dispatcher.drain(), now=self._clock.now())
         self._completer.rouse_waiters()
-        if self._dispatching is not None:
-            self._dispatching.cancel()
+        if self._fetching is not None:
+            self._fetching.cancel()
         await self._completer.flush()
         await self._storage.resign()
         self._node.executing, self._node.standby = False, True
@@ -285,7 +285,7 @@ class Supervisor:
         """Another process has changed something, or the one that executed has ended."""
         self._woken.set()
         self._role_may_be_free.set()
-        self._dispatcher.look_around()
+        self._dispatcher.fetcher.look_around()
 
     def _ended(self, rows: Sequence[JobRow]) -> None:
         for row in rows:
@@ -338,10 +338,10 @@ class Supervisor:
 
     async def _sweep_all(self) -> None:
         while True:
-            swept = await self._storage.sweep(now=self._clock.now(), claim=self._dispatcher.claim)
+            swept = await self._storage.sweep(now=self._clock.now(), claim=self._dispatcher.fetcher.claim)
             self._dispatcher.offer(swept.claimed)
             if swept.ready:
-                self._dispatcher.look()
+                self._dispatcher.fetcher.look()
             if not swept.written:
                 return
 

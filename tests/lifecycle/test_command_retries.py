@@ -179,7 +179,7 @@ async def test_c07_a_stored_request_that_no_longer_validates_fails_with_its_fiel
 ) -> None:
     row = JobRow(ref_id="old", command="RetriesTakesOrder", created=1, request_body='{"amount": -1}', retry_limit=5)
     await jobs._engine.storage.insert([row], now=jobs._settings.clock.now())
-    jobs._engine.dispatcher.look()
+    jobs._engine.dispatcher.fetcher.look()
     await jobs.ref(row.id).wait(5)
 
     failed = await job(jobs, row.id)

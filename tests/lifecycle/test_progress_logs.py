@@ -117,6 +117,14 @@ async def test_p01_standard_logging_inside_a_job_is_stored_in_its_order(jobs: Ba
     assert stored[0].at <= stored[1].at <= stored[2].at
 
 
+async def test_a_line_is_stored_once_where_two_engines_share_a_process(jobs: BackgroundJobs) -> None:
+    async with BackgroundJobs("memory://"):
+        ref = await jobs.enqueue_command(LogsMany, 1)
+        await ref.result(5)
+
+    assert [line.message for line in await jobs.get_logs(ref.id)] == ["line 0"]
+
+
 async def test_p01_a_log_is_read_from_a_sequence_on(jobs: BackgroundJobs) -> None:
     ref = await jobs.enqueue_command(LogsMany, 10)
     await ref.result(5)

@@ -16,10 +16,9 @@ log = logging.getLogger("tests.runtime.log_capture")
 
 @pytest.fixture(autouse=True)
 def handler() -> Iterator[JobLogHandler]:
-    handler = JobLogHandler()
-    logging.getLogger().addHandler(handler)
+    handler = JobLogHandler.attach()
     yield handler
-    logging.getLogger().removeHandler(handler)
+    handler.detach()
 
 
 def inside(execution: Execution, message: object, *arguments: object, **options: bool) -> None:
@@ -54,6 +53,16 @@ def test_p01_an_exception_is_kept_with_its_line() -> None:
     [line] = execution.take_logs()
     assert line.exception is not None
     assert line.exception.endswith("ValueError: boom")
+
+
+def test_two_engines_of_a_process_take_a_line_once() -> None:
+    execution, second = attempt(), JobLogHandler.attach()
+
+    inside(execution, "once")
+    second.detach()
+    inside(execution, "again")
+
+    assert [line.message for line in execution.take_logs()] == ["once", "again"]
 
 
 def test_a_line_outside_of_a_job_belongs_to_nobody() -> None:
