@@ -69,12 +69,18 @@ def an_id(option: str, value: Any) -> int:
 
 def seconds(option: str, value: Any) -> float:
     """A duration, 0 or more: seconds, or a timedelta."""
+    number = a_number_of_seconds(option, value)
+    if not isfinite(number) or number < 0:
+        raise _invalid(option, "be 0 seconds or more", value)
+    return number
+
+
+def a_number_of_seconds(option: str, value: Any) -> float:
+    """A duration that may be over: seconds, or a timedelta."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise _invalid(option, "be a number of seconds or a timedelta", value)
-    if not isfinite(value) or value < 0:
-        raise _invalid(option, "be 0 seconds or more", value)
     return float(value)
 
 

@@ -28,7 +28,7 @@ def job_filter(*, month: date | None = None, **given: Any) -> JobFilter:
 
 
 def _state(option: str, value: Any) -> JobState:
-    return checks.one_of(option, value, list(JobState))
+    return JobState(checks.one_of(option, value, [state.value for state in JobState]))
 
 
 def _moment(option: str, value: Any) -> int:

@@ -326,7 +326,9 @@ class BackgroundJobs:
     def ref(self, id: int | str, command: type[Command[*Args, R]] | None = None, /) -> JobRef[R]:
         """A handle to an existing job, by id or ref id; `command` gives its result a type."""
         follower = _Follower(self)
-        return JobRef(id, "", follower=follower) if isinstance(id, int) else JobRef(0, id, follower=follower)
+        if isinstance(id, str):
+            return JobRef(0, checks.a_name("id", id), follower=follower)
+        return JobRef(checks.an_id("id", id), "", follower=follower)
 
     async def get_job(self, id: int) -> JobResult | None:
         """Where a job is: its summary and its full record; None: no such job."""
@@ -446,7 +448,7 @@ class BackgroundJobs:
         Returns False if it has ended or does not exist.
         """
         id = checks.an_id("id", id)
-        met = await self._engine.steering.cancel([id], by=by)
+        met = await self._engine.steering.cancel([id], by=_checked_actor(by))
         return met[id] in (Cancelling.CANCELLED, Cancelling.REQUESTED)
 
     async def cancel_jobs(
@@ -468,7 +470,7 @@ class BackgroundJobs:
         """
         wanted = job_filter(ids=ids, states=states, worker=worker, queue=queue, tag=tag, batch_id=batch_id)
         _check_filter("cancel_jobs", all, ids, states, worker, queue, tag, batch_id)
-        result = BulkResult(ids=[], errors={})
+        result, by = BulkResult(ids=[], errors={}), _checked_actor(by)
         if ids and not any((states, worker, queue, tag, batch_id)):
             await self._cancel_some(list(wanted.ids), by, result)
             return result
@@ -486,6 +488,7 @@ class BackgroundJobs:
         Raises `JobNotFound`, `JobNotFailed`, `ArchiveMissing`, `DuplicateUniqueKey`.
         """
         id = checks.an_id("id", id)
+        dependents, by = checks.a_bool("dependents", dependents), _checked_actor(by)
         error = (await self._engine.steering.requeue([id], dependents=dependents, by=by))[id]
         if error is not None:
             raise error
@@ -510,7 +513,7 @@ class BackgroundJobs:
         _check_filter("requeue_failed_jobs", all, ids, command, tag, batch_id, since)
         states = (JobState.FAILED, JobState.CANCELLED) if ids else (JobState.FAILED,)
         wanted = job_filter(ids=ids, states=states, command=command, tag=tag, batch_id=batch_id, since=since)
-        result = BulkResult(ids=[], errors={})
+        result, by = BulkResult(ids=[], errors={}), _checked_actor(by)
         if ids and not any((command, tag, batch_id, since)):
             await self._requeue_some(list(wanted.ids), by, result)
             return result
@@ -524,7 +527,7 @@ class BackgroundJobs:
 
         Dates, dependencies and keys of the old one are not taken over. Raises `JobNotFound`, `ArchiveMissing`.
         """
-        return await self._engine.steering.replay(checks.an_id("id", id), self._engine.enqueuer, by=by)
+        return await self._engine.steering.replay(checks.an_id("id", id), self._engine.enqueuer, by=_checked_actor(by))
 
     async def update_job(
         self,
@@ -539,6 +542,7 @@ class BackgroundJobs:
 
         Raises `InvalidOption`.
         """
+        _checked_actor(by)
         now = self._settings.clock.now()
         changes: dict[str, int | str] = {}
         if run_after is not None:
@@ -556,11 +560,11 @@ class BackgroundJobs:
 
         Returns what removes it. A hook that raises is logged. Hooks can be added before the context is entered.
         """
-        return self._hooks.add(hook, only_failed=False)
+        return self._hooks.add(_checked_hook("on_finished", hook), only_failed=False)
 
     def on_failed(self, hook: Callable[[Job], Awaitable[None] | None], /) -> Callable[[], None]:
         """The same for jobs that end Failed."""
-        return self._hooks.add(hook, only_failed=True)
+        return self._hooks.add(_checked_hook("on_failed", hook), only_failed=True)
 
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -643,6 +647,18 @@ def _checked_users(users: Callable[[str], Awaitable[Any | None]] | None) -> Call
     if users is not None and not callable(users):
         raise InvalidOption(f"users must be an async function from a user id to a user, got {users!r}.")
     return users
+
+
+def _checked_actor(by: str | None) -> str | None:
+    return None if by is None else checks.a_name("by", by)
+
+
+def _checked_hook(
+    method: str, hook: Callable[[Job], Awaitable[None] | None]
+) -> Callable[[Job], Awaitable[None] | None]:
+    if not callable(hook):
+        raise InvalidOption(f"{method} needs a function that takes a Job, got {checks.shown(hook)}.")
+    return hook
 
 
 def _checked(option: str, value: Any, kind: type[Any]) -> Any:

@@ -18,6 +18,7 @@ from commandjobs.definition import UNSET, CommandDefinition
 from commandjobs.errors import InvalidOption
 from commandjobs.ref import JobRef, SyncJobRef
 from commandjobs.registry import command_name
+from commandjobs.signature import METHODS
 
 R = TypeVar("R")
 
@@ -227,7 +228,7 @@ def _unknown(name: str) -> InvalidOption:
 
 
 def _callback(option: str, value: Any) -> str:
-    if isinstance(value, type):
+    if isinstance(value, type) and any(hasattr(value, method) for method in METHODS):
         return command_name(value)
     if isinstance(value, str):
         return checks.a_name(option, value)
@@ -235,7 +236,7 @@ def _callback(option: str, value: Any) -> str:
 
 
 def _parents(option: str, value: Any) -> tuple[int, ...]:
-    if isinstance(value, (int, JobRef, SyncJobRef)):  # a handle is a tuple, but not one of parents
+    if isinstance(value, (int, str, JobRef, SyncJobRef)):  # a handle is a tuple, but not one of parents
         return (_parent(option, value),)
     return checks.several(option, value, _parent)
 

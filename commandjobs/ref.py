@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from typing_extensions import TypeVar
 
+from commandjobs import checks
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -149,4 +151,5 @@ class SyncJobRef(tuple[int, str], Generic[R]):  # noqa: SLOT001
 
 
 def _seconds(timeout: float | timedelta | None) -> float | None:
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    """A wait that has run out already is one without patience, so less than 0 is no mistake here."""
+    return None if timeout is None else max(checks.a_number_of_seconds("timeout", timeout), 0.0)

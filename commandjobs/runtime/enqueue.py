@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
+from commandjobs.checks import shown
 from commandjobs.clock import Clock
 from commandjobs.context import running
 from commandjobs.errors import DuplicateRefId, InvalidOption, InvalidRequest
@@ -99,6 +102,7 @@ class Enqueuer:
                 raise InvalidOption(
                     f"{name}= is about the key of one job, so enqueue_many does not take it. Use enqueue_command."
                 )
+        _check_several(definition, requests)
         now = self._clock.now()
         template = self._template(definition, options, now)
         rows = [self._row(template, dump_request(definition, (one,)), now) for one in requests]
@@ -219,6 +223,15 @@ def _columns(definition: CommandDefinition, options: ResolvedOptions) -> dict[st
         "lane_key": options.concurrency_key,
     }
     return {name: value for name, value in asked.items() if value != getattr(JobRow, name, None)}
+
+
+def _check_several(definition: CommandDefinition, requests: object) -> None:
+    """A text and a model can be iterated too, but as one request they are a slip."""
+    if isinstance(requests, (str, bytes, BaseModel)) or not isinstance(requests, Iterable):
+        raise InvalidRequest(
+            f"enqueue_many takes several requests of {definition.name}, such as a list of them, got {shown(requests)}. "
+            "For one job use enqueue_command."
+        )
 
 
 def dump_request(definition: CommandDefinition, request: tuple[Any, ...]) -> str | None:

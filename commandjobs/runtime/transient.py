@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
+from commandjobs import checks
 from commandjobs.clock import Clock, sleep_until_set
 from commandjobs.context import running
 from commandjobs.errors import InvalidRequest, JobCancelled, JobTimeout, WouldDeadlock
@@ -102,7 +103,7 @@ class TransientJob(Generic[R]):
         """
         self._refuse_loop_thread()
         self.refuse_deadlock()
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        seconds = None if timeout is None else checks.a_number_of_seconds("timeout", timeout)
         return self._done.result(seconds)
 
     def __await__(self) -> Generator[Any, None, R]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -148,6 +148,54 @@ async def test_what_is_no_id_is_refused(jobs: BackgroundJobs, id: Any) -> None:
     for several in (jobs.cancel_jobs, jobs.requeue_failed_jobs):
         with pytest.raises(InvalidOption, match="ids"):
             await several(ids=[id])
+
+
+@pytest.mark.parametrize("id", [0, -1, True, 1.5, None, "", "x" * 201])
+async def test_what_is_no_id_gives_no_handle(jobs: BackgroundJobs, id: Any) -> None:
+    for face in (jobs, jobs.sync):
+        with pytest.raises(InvalidOption, match="id must"):
+            face.ref(id)
+
+
+@pytest.mark.parametrize("timeout", ["5", True, [1]])
+async def test_what_is_no_time_to_wait_is_refused(jobs: BackgroundJobs, timeout: Any) -> None:
+    ref = await jobs.enqueue_command(LifeEcho, "a")
+    for wait in (ref.result, ref.wait, jobs.wait_until_idle):
+        with pytest.raises(InvalidOption, match="timeout must be a number of seconds or a timedelta"):
+            await wait(timeout)
+
+
+async def test_a_wait_that_is_over_already_runs_out_at_once(jobs: BackgroundJobs) -> None:
+    ref = await jobs.enqueue_command(LifeEcho, "a", run_after=timedelta(hours=1))
+    with pytest.raises(TimeoutError):
+        await ref.wait(-1)
+
+
+@pytest.mark.parametrize("requests", ["abc", b"abc", Item(name="a"), None, 5])
+async def test_one_request_is_not_many(jobs: BackgroundJobs, requests: Any) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"^enqueue_many takes several requests of LifeEcho, .* use enqueue_command"
+    ):
+        await jobs.enqueue_many(LifeEcho, requests)
+
+    assert await count(jobs) == 0
+
+
+@pytest.mark.parametrize("by", ["", 5, "x" * 201])
+async def test_an_actor_has_a_name(jobs: BackgroundJobs, by: Any) -> None:
+    for method in (jobs.cancel_job, jobs.requeue_failed_job, jobs.replay_job, jobs.update_job):
+        with pytest.raises(InvalidOption, match="by must"):
+            await method(1, by=by)
+    for several in (jobs.cancel_jobs, jobs.requeue_failed_jobs):
+        with pytest.raises(InvalidOption, match="by must"):
+            await several(ids=[1], by=by)
+
+
+async def test_what_cannot_be_called_is_no_hook(jobs: BackgroundJobs) -> None:
+    nothing: Any = None
+    for add in (jobs.on_finished, jobs.on_failed):
+        with pytest.raises(InvalidOption, match=f"^{add.__name__} needs a function that takes a Job, got None"):
+            add(nothing)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ def test_unknown_option_with_nothing_close_lists_all(plain: CommandDefinition) -
         ("parent_id", -1),
         ("parent_id", "1"),
         ("callback", 5),
+        ("callback", dict),
         ("depends_on_batch", "b"),
         ("connection", "a connection"),
     ],
