@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import svcs
 from typing_extensions import TypeVar, TypeVarTuple, Unpack
@@ -323,6 +323,10 @@ class BackgroundJobs:
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @overload
+    def ref(self, id: int | str, command: None = None, /) -> JobRef[Any]: ...
+    @overload
+    def ref(self, id: int | str, command: type[Command[*Args, R]], /) -> JobRef[R]: ...
     def ref(self, id: int | str, command: type[Command[*Args, R]] | None = None, /) -> JobRef[R]:
         """A handle to an existing job, by id or ref id; `command` gives its result a type."""
         follower = _Follower(self)

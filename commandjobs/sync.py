@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from contextvars import copy_context
 from datetime import date, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from typing_extensions import TypeVar, TypeVarTuple, Unpack
 
@@ -138,6 +138,10 @@ class SyncBackgroundJobs:
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @overload
+    def ref(self, id: int | str, command: None = None, /) -> SyncJobRef[Any]: ...
+    @overload
+    def ref(self, id: int | str, command: type[Command[*Args, R]], /) -> SyncJobRef[R]: ...
     def ref(self, id: int | str, command: type[Command[*Args, R]] | None = None, /) -> SyncJobRef[R]:
         """`BackgroundJobs.ref`: a handle whose methods block."""
         return self._ref(self._jobs.ref(id, command))

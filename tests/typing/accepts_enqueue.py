@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from commandjobs import BackgroundJobs, JobRef, JobResult, TransientJob
+from commandjobs import BackgroundJobs, JobRef, JobResult, SyncJobRef, TransientJob
 from tests.typing.accepts_commands import (
     Bare,
     Decorated,
@@ -102,3 +102,18 @@ async def callbacks(jobs: BackgroundJobs) -> None:
 
 async def by_name(jobs: BackgroundJobs) -> None:
     assert_type(await jobs.enqueue_json("WithBoth", '{"id": 1}'), JobRef[Any])
+
+
+async def handles_by_id(jobs: BackgroundJobs, perhaps: type[WithResult] | None) -> None:
+    assert_type(jobs.ref(7, WithBoth), JobRef[Receipt])
+    untyped = await jobs.ref("order-1").result()
+    assert_type(untyped, Any)
+    assert_type(await jobs.ref(7, perhaps).wait(), JobResult)
+
+
+def blocking(jobs: BackgroundJobs) -> None:
+    assert_type(jobs.sync.enqueue_command(WithBoth, Order(id=1)), SyncJobRef[Receipt])
+    assert_type(jobs.sync.run_command_async(WithBoth, Order(id=1)), Receipt)
+    assert_type(jobs.sync.ref(7, WithBoth).result(), Receipt)
+    untyped = jobs.sync.ref(7).result()
+    assert_type(untyped, Any)
