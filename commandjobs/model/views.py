@@ -151,8 +151,9 @@ def mask_reply_to(reply_to: str | None) -> str | None:
     """Where a job reports to, without anything secret: `***@host`."""
     if reply_to is None:
         return None
+    address = reply_to.rpartition(" ")[2]
     try:
-        host = urlsplit(reply_to.rpartition(" ")[2]).hostname or reply_to.rpartition("@")[2].partition("/")[0]
+        host = urlsplit(address if "://" in address else f"//{address}").hostname
     except ValueError:
         host = "?"
     return f"***@{host or '?'}"

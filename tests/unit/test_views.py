@@ -108,6 +108,8 @@ def test_p06_progress_is_estimated_while_a_job_runs_and_says_nothing_itself(
         ("https://user:pass@example.com/hook", "***@example.com"),
         ("POST Bearer:secret https://example.com/hook", "***@example.com"),
         ("ann@example.com/x", "***@example.com"),
+        ("Bearer:secret example.com/x", "***@example.com"),
+        ("Bearer secret example.com?key=secret", "***@example.com"),
         ("https://[bad", "***@?"),
         ("", "***@?"),
     ],
