@@ -19,7 +19,7 @@ from typing_extensions import TypeVar, TypeVarTuple, Unpack
 from commandjobs import checks
 from commandjobs import registry as registries
 from commandjobs.clock import Clock, SystemClock
-from commandjobs.errors import InvalidOption, StorageUnavailable
+from commandjobs.errors import CommandJobsError, InvalidOption, StorageUnavailable
 from commandjobs.filters import job_filter
 from commandjobs.model.find import COUNT_LIMIT, JobFilter, decode_cursor, encode_cursor
 from commandjobs.model.job import Attempt, BulkResult, Job, JobPage, JobResult, LogLine
@@ -139,7 +139,7 @@ class BackgroundJobs:
         Raises `InvalidCommand` and `MissingService` for commands that could not run, and storage errors.
         """
         if self._running is not None:
-            raise RuntimeError("This BackgroundJobs is entered already. Make another one for another storage.")
+            raise CommandJobsError("This BackgroundJobs is entered already. Use it as it is, or make another one.")
         if self._settings.execute:
             check_services(self._settings.services, self._commands.all(), engine=type(self))
         engine = Engine(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 from typing_extensions import TypeVar
 
 from commandjobs import checks
+from commandjobs.errors import StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,7 +92,7 @@ class JobRef(tuple[int, str], Generic[R]):  # noqa: SLOT001  a tuple cannot have
 
     def _engine(self) -> Follower:
         if self._follower is None:
-            raise RuntimeError(
+            raise StorageUnavailable(
                 "This JobRef belongs to no engine any more. Use `jobs.ref(id)` of an entered BackgroundJobs."
             )
         return self._follower

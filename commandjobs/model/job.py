@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from commandjobs.errors import ArchiveMissing
+from commandjobs.errors import ArchiveMissing, CommandJobsError
 from commandjobs.model.state import JobState
 
 
@@ -182,7 +182,10 @@ class JobResult(Record):
 
     def _rebuilt(self, part: Literal["request", "response"]) -> Any:
         if self._rebuild is None:
-            raise RuntimeError("This JobResult was not read through BackgroundJobs, so its types are unknown.")
+            raise CommandJobsError(
+                "This JobResult was not read through BackgroundJobs, so its types are unknown. Read the job again with "
+                "jobs.get_job(id)."
+            )
         _ = self.job
         return self._rebuild(part)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from commandjobs import (
     AsyncCommand,
     BackgroundJobs,
+    CommandJobsError,
     InvalidCommand,
     InvalidOption,
     InvalidRequest,
@@ -135,6 +136,13 @@ async def test_an_engine_that_is_not_entered_says_so() -> None:
         await jobs.enqueue_command(LifeNote, "a")
     with pytest.raises(StorageUnavailable, match="not entered"):
         await jobs.get_job(1)
+
+
+async def test_an_engine_is_entered_once(jobs: BackgroundJobs) -> None:
+    with pytest.raises(CommandJobsError, match="is entered already"):
+        await jobs.__aenter__()
+
+    await (await jobs.enqueue_command(LifeNote, "a")).wait(10)
 
 
 @pytest.mark.parametrize("id", [0, -1, True, "1", 1.0, None, 2**63])

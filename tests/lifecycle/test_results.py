@@ -258,7 +258,7 @@ async def test_a_handle_is_a_pair_that_can_be_passed_on(jobs: BackgroundJobs) ->
     passed_on: JobRef[str] = pickle.loads(pickle.dumps(ref))
 
     assert passed_on == ref == (ref.id, ref.ref_id)
-    with pytest.raises(RuntimeError, match=r"Use `jobs\.ref\(id\)`"):
+    with pytest.raises(StorageUnavailable, match=r"Use `jobs\.ref\(id\)`"):
         await passed_on.result(10)
     assert await jobs.ref(passed_on.id, LifeEcho).result(10) == "x"
 
