@@ -460,15 +460,14 @@ async def test_runs_may_end_within_the_grace(engine: Engine) -> None:
     assert run.state is JobState.COMPLETED
 
 
-async def test_a_run_that_ignores_its_end_is_named_and_holds_the_stop_up_for_less_than_a_second(
+async def test_a_run_that_ignores_its_end_is_named_and_does_not_hold_the_stop_up(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with engine(shutdown_grace=0.0) as jobs:
         run = jobs.run_command(LifeThreadHold, "held")
         await until(lambda: stage.inside)
-        left_at = asyncio.get_running_loop().time()
 
-    assert asyncio.get_running_loop().time() - left_at < 1.5
+    assert stage.inside  # it would go on for twenty seconds
     assert "A run of LifeThreadHold has not ended although it was told to." in caplog.text
     stage.thread_gate.set()
     await until(lambda: run.state is JobState.CANCELLED)
