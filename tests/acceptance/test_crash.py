@@ -21,6 +21,7 @@ async def test_l02_a_job_whose_process_was_killed_is_run_again(site: Site) -> No
         async with site.node() as node:
             await all_completed(jobs, *[ref.id for ref in notes])
             await site.noted("start slow")
+            await attempts_on_disk(jobs, slow.id, 1)
             await node.kill()
         site.open_gate()
 
