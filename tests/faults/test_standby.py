@@ -10,10 +10,12 @@ from tests.faults.audit import gather, i3_lanes_are_serial, i3_workers_keep_thei
 from tests.faults.bench import Bench, Life
 from tests.faults.workload import Plan
 
-PROMPT = 0.1
-"""Seconds, on a machine that does nothing else; here tests run beside it, and the best of several takeovers counts."""
 BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "20000"))
 """Jobs; the soak takes 200,000."""
+PROMPT = 0.1 if "FAULTS_BACKLOG" in os.environ else 2.0
+"""Seconds; the best of several takeovers counts. The soak has the machine to itself. Beside other tests nobody knows when
+four processes get the CPU, and a takeover at once is only told from one that waits for a heartbeat: ten and more.
+"""
 
 
 def take_over(bench: Bench, lives: list[Life]) -> float:
@@ -33,13 +35,14 @@ def test_l19_takeovers_while_others_enqueue_lose_nothing_and_keep_workers_serial
     bench = Bench(tmp_path)
     lives = [bench.start(Plan("first", each=1000, enqueuers=5, pace=0.005, then="stay"))]
     bench.until("start")
-    lives += [bench.start(Plan(name, seed=7, each=25, enqueuers=4, pace=0.02)) for name in ("b", "c", "d")]
+    lives += [bench.start(Plan(name, seed=7, each=100, enqueuers=4, pace=0.02, then="stay")) for name in "bcd"]
     for name in ("b", "c", "d"):
         bench.until("ready", key=name)
 
     taken = [take_over(bench, lives) for _ in range(2)]
+    bench.until("enqueued")
     for life in lives:
-        life.ended()
+        life.kill()
     bench.heal()
 
     with capsys.disabled():
