@@ -13,8 +13,8 @@ from tests.faults.workload import Plan
 BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "20000"))
 """Jobs; the soak takes 200,000."""
 PROMPT = 0.1 if "FAULTS_BACKLOG" in os.environ else 2.0
-"""Seconds; the best of several takeovers counts. The soak has the machine to itself. Beside other tests nobody knows when
-four processes get the CPU, and a takeover at once is only told from one that waits for a heartbeat: ten and more.
+"""Seconds; the best of several takeovers counts. The soak has the machine to itself. Beside other tests nobody knows
+when four processes get the CPU, and a takeover at once is only told from one that waits for a heartbeat: ten and more.
 """
 
 
