@@ -34,7 +34,7 @@ async def test_e09_a_date_that_an_onlooker_gives_is_kept(engine: Engine) -> None
     async with engine() as _, engine(execute=False) as looks:
         ref = await looks.enqueue_command(LifeEcho, "a", run_after=timedelta(milliseconds=50))
 
-        assert await ref.result(3) == "a"
+        assert await ref.result(10) == "a"
 
 
 async def test_e20_an_expiry_that_an_onlooker_gives_is_kept(engine: Engine) -> None:
@@ -42,7 +42,7 @@ async def test_e20_an_expiry_that_an_onlooker_gives_is_kept(engine: Engine) -> N
     async with engine() as _, engine(execute=False) as looks:
         ref = await looks.enqueue_command(LifeEcho, "a", run_after=timedelta(hours=1), expires=soon)
 
-        assert (await ref.wait(3)).summary.error_code == "JobExpired"
+        assert (await ref.wait(10)).summary.error_code == "JobExpired"
 
 
 async def test_d08_a_dependent_that_an_onlooker_enqueues_is_released_at_its_time(engine: Engine) -> None:
@@ -52,7 +52,7 @@ async def test_d08_a_dependent_that_an_onlooker_enqueues_is_released_at_its_time
         await until_state(looks, parent.id, JobState.STARTED)
         stage.gate.set()
 
-        assert await child.result(3) == "child"
+        assert await child.result(10) == "child"
 
 
 async def test_d29_an_onlooker_waits_for_what_runs_elsewhere(engine: Engine) -> None:
