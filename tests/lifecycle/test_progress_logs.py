@@ -193,14 +193,15 @@ async def test_p04_lines_and_progress_of_a_running_job_are_written_each_second(
 
         await clock.advance(1)
 
-        async def is_written() -> bool:
+        async def progress_is_written() -> bool:
             found = await jobs._engine.storage.job(ref.id)
             assert found is not None
             assert found.row is not None
             return (found.row.progress, found.row.status) == (0.5, "half")
 
-        await eventually(is_written)
-        assert await lines(jobs, ref.id) == ["INFO begun"]  # written before the progress
+        await eventually(lambda: lines(jobs, ref.id))
+        await eventually(progress_is_written)
+        assert await lines(jobs, ref.id) == ["INFO begun"]
         stage.gate.set()
 
 
