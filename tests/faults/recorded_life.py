@@ -60,6 +60,8 @@ class Stage:
     ran: list[int] = field(default_factory=list)
     """Ids, each time that a job's work begins."""
     fixed: bool = False
+    has_clients: bool = False
+    """Whether anybody is there who cancels what is long: not where an image is recovered."""
 
     def enter(self) -> None:
         self.ran.append(current_job().id)
@@ -127,7 +129,7 @@ class PowerLong(AsyncCommandWithResult[str, str]):
 
     async def run(self, request: str) -> str:
         stage.enter()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(60 if stage.has_clients else 0.1)
         return f"{request}!"
 
 
@@ -276,9 +278,12 @@ CLIENTS = (
 
 
 class MonthEnd(SystemClock):
-    """A clock that stands before the end of a month when it is made, or some seconds later."""
+    """A clock that stands before the end of a month when it is made or set, or some seconds later."""
 
     def __init__(self, *, later: float = 0.0) -> None:
+        self.set(later=later)
+
+    def set(self, *, later: float = 0.0) -> None:
         self._ahead = BEFORE_MONTH_END + int(later * 1_000_000) - super().now()
 
     def now(self) -> int:
@@ -296,19 +301,25 @@ async def engine(path: Path, clock: MonthEnd, durability: Durability = "full") -
 async def live(
     tape: Tape, *, durability: Durability = "full", open_month: Callable[..., sqlite3.Connection] = open_for_writing
 ) -> None:
-    """Two starts of a process, on the tape. Each is idle, has one client, then all at once, and is left."""
-    stage.tape, clock = tape, MonthEnd()
+    """Two starts of a process, on the tape. Each is idle, has one client, then all at once, and is left.
+
+    The month ends while all are there for the first time, however long the machine takes to come to that.
+    """
+    stage.tape, stage.has_clients, clock = tape, True, MonthEnd(later=-3600)
     with often(open_month):
         for start in range(2):
             async with engine(tape.folder / "jobs.db", clock, durability) as jobs:
                 await asyncio.sleep(IDLE)
                 for number in range(3):  # alone for long enough to be committed on the loop's thread
                     await one_by_one_to_the_end(jobs, f"alone.{start}.{number}")
+                if start == 0:
+                    clock.set()
                 async with asyncio.TaskGroup() as clients:
                     for client in CLIENTS:
                         clients.create_task(client(jobs, f"{client.__name__}.{start}"))
                 await asyncio.sleep(IDLE)
                 await one_after_the_other(jobs, f"last.{start}")  # and left while they run
+    stage.has_clients = False
 
 
 @contextmanager
