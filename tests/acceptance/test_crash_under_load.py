@@ -5,6 +5,8 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 
+import pytest
+
 from commandjobs import BackgroundJobs, JobState
 from tests.acceptance.nodes import Site
 from tests.conftest import until
@@ -12,6 +14,7 @@ from tests.conftest import until
 ROUNDS = 5
 
 
+@pytest.mark.timeout(240)
 async def test_x04_l02_nothing_promised_is_lost_whenever_the_process_is_killed(site: Site) -> None:
     for number in range(ROUNDS):
         await run_and_kill(site, str(number))
@@ -39,7 +42,7 @@ async def run_and_kill(site: Site, name: str) -> None:
     enough = promises.stat().st_size + random.randint(1, 6000)  # of some twelve bytes each
     async with site.program("load.py", name, "1000") as node:
         assert await node.line() == "ready", node.errors
-        await until(lambda: promises.stat().st_size > enough, within=30)
+        await until(lambda: promises.stat().st_size > enough, within=100)
         await node.kill()
 
 

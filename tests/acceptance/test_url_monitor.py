@@ -82,7 +82,7 @@ class Demo:
                 process.kill()
                 await process.communicate()
 
-    async def printed(self, pattern: str, seconds: float = 20) -> None:
+    async def printed(self, pattern: str, seconds: float = 60) -> None:
         """Wait until it has printed this."""
         assert self.process.stdout is not None
         async with asyncio.timeout(seconds):
