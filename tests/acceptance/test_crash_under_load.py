@@ -5,8 +5,6 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 
-import pytest
-
 from commandjobs import BackgroundJobs, JobState
 from tests.acceptance.nodes import Site
 from tests.conftest import until
@@ -14,7 +12,6 @@ from tests.conftest import until
 ROUNDS = 5
 
 
-@pytest.mark.timeout(240)
 async def test_x04_l02_nothing_promised_is_lost_whenever_the_process_is_killed(site: Site) -> None:
     for number in range(ROUNDS):
         await run_and_kill(site, str(number))

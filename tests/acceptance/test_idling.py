@@ -21,7 +21,6 @@ async def test_l20_an_idle_process_takes_less_than_two_percent_of_a_cpu(
     assert max(used) < 2.0
 
 
-@pytest.mark.timeout(240)
 async def test_x14_no_job_is_stranded_when_it_is_enqueued_while_the_engine_goes_idle(site: Site) -> None:
     ended = 0
 

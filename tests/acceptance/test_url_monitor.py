@@ -33,8 +33,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "*"}
 PATIENCE = 60.0
 """Seconds for a web server to answer: more than any stall of the machine, which would make a site look down."""
 
-pytestmark = pytest.mark.timeout(180)
-
 
 class Inbox:
     """A mail server that remembers the subjects."""

@@ -19,7 +19,7 @@ from tests.faults.workload import DATABASE, ERRORS, LEDGER, PASSED, Plan, live
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.faults.workload"])
 
-PATIENCE = 50.0
+PATIENCE = 150.0
 """Seconds for a process to do its work."""
 
 

@@ -62,7 +62,6 @@ async def test_d01_a_dependent_starts_only_after_its_parent_is_completed(jobs: B
     assert stage.done == ["parent", "child"]
 
 
-@pytest.mark.timeout(240)
 async def test_d01_many_dependents_of_one_parent_all_run(jobs: BackgroundJobs) -> None:
     parent = await jobs.enqueue_command(LifeHold, "parent")
     await jobs.enqueue_many(LifeNote, [f"{n}" for n in range(2_500)], depends_on=parent)

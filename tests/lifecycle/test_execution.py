@@ -334,7 +334,6 @@ async def test_x13_the_same_job_never_runs_twice_at_once(jobs: BackgroundJobs) -
     assert stage.done.count("once") == 1
 
 
-@pytest.mark.timeout(180)
 async def test_x14_no_job_is_stranded_when_enqueues_race_idling(jobs: BackgroundJobs) -> None:
     """The engine falls idle again and again between these enqueues, at every place where it can."""
 
