@@ -45,6 +45,7 @@ from commandjobs.errors import (
     UnknownApi,
     UnknownCommand,
     UnknownDependency,
+    UserNotFound,
     WouldDeadlock,
 )
 from commandjobs.jobs import BackgroundJobs
@@ -129,6 +130,7 @@ __all__ = [
     "UnknownApi",
     "UnknownCommand",
     "UnknownDependency",
+    "UserNotFound",
     "WorkerStats",
     "WouldDeadlock",
     "__version__",

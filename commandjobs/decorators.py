@@ -3,6 +3,7 @@
 A subclass says what its base says, unless it says something itself. Names and aliases belong to one class alone.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, get_args
@@ -58,6 +59,7 @@ def worker(name: str) -> Callable[[C], C]:
 
     name: 1 to 200 characters; the option `worker=` of a job wins. Raises `InvalidOption`.
     """
+    _refuse_bare("worker", name, '@worker("smtp")')
     return _recorder(worker=checks.a_name("worker", name))
 
 
@@ -82,9 +84,7 @@ def retry(
 
     Raises `InvalidOption`.
     """
-    given: object = limit
-    if isinstance(given, type):
-        raise InvalidOption("@retry was written without parentheses. Write @retry(), or @retry(limit=3).")
+    _refuse_bare("retry", limit, "@retry(), or @retry(limit=3)")
     policy = RetryPolicy(
         limit=checks.a_count("limit", limit),
         backoff=checks.one_of("backoff", backoff, get_args(Backoff)),
@@ -93,15 +93,30 @@ def retry(
         on=checks.exception_types("on", on),
         never_on=checks.exception_types("never_on", never_on),
     )
+    if policy.max_delay < policy.delay:
+        raise InvalidOption(
+            "max_delay must not be less than delay, the wait before the first retry, "
+            f"got max_delay={policy.max_delay:g} and delay={policy.delay:g} (seconds)."
+        )
     return _recorder(retry=policy)
 
 
 def timeout(after: float | timedelta | None) -> Callable[[C], C]:
     """End an attempt of the command's jobs that runs longer.
 
-    after: seconds, 0 or more; None: no limit; the option `timeout=` of a job wins. Raises `InvalidOption`.
+    after: seconds, 0 or more; None: no limit; the option `timeout=` of a job wins. Async code is ended where it awaits:
+        code that never does runs to its end.
+
+    Raises `InvalidOption`.
     """
+    _refuse_bare("timeout", after, "@timeout(60)")
     return _recorder(timeout=checks.seconds_or_none("timeout", after))
+
+
+def _refuse_bare(decorator: str, given: object, right: str) -> None:
+    """The class itself came as the first argument."""
+    if isinstance(given, type):
+        raise InvalidOption(f"@{decorator} was written without its parentheses. Write {right}.")
 
 
 def _recorder(**said: Any) -> Callable[[C], C]:
@@ -109,6 +124,10 @@ def _recorder(**said: Any) -> Callable[[C], C]:
 
 
 def _record(cls: C, said: dict[str, Any]) -> C:
+    given: object = cls
+    if not inspect.isclass(given):
+        name = getattr(given, "__name__", given)
+        raise InvalidOption(f"@{', @'.join(said)} is for command classes, and {name!r} is none.")
     for option, value in said.items():
         setattr(cls, f"__command_{option}__", value)
     if "__command_definition__" in vars(cls):  # somebody looked at the class before it was decorated

@@ -20,6 +20,7 @@ CommandJobsError
 ├── JobFailed               the awaited job failed: `.job`, `.error`
 ├── JobCancelled            the awaited job was cancelled
 ├── JobTimeout              a transient run was over its timeout
+├── UserNotFound            the `users` loader knows no such user
 ├── NoCurrentJob            (RuntimeError) asked for the current job outside a job
 ├── RecursionLimit          jobs that enqueue jobs, too deep or too many
 ├── BatchClosed             the batch takes no more jobs
@@ -135,6 +136,15 @@ class DuplicateRefId(CommandJobsError):
 class UnknownDependency(CommandJobsError):
     """`depends_on` names a job or batch that does not exist, or closes a circle."""
 
+    @classmethod
+    def of(cls, ids: Iterable[int]) -> UnknownDependency:
+        """The error for jobs that do not exist."""
+        named = ", ".join(map(str, sorted(ids)))
+        return cls(
+            f"depends_on names jobs that do not exist: {named}. Enqueue the parents first, and pass what that returns. "
+            "(With a month that is dropped its jobs are gone.)"
+        )
+
 
 class DuplicateUniqueKey(CommandJobsError):
     """The job cannot be requeued: another unfinished job holds its `unique_key`."""
@@ -182,6 +192,10 @@ class JobCancelled(CommandJobsError):
 
 class JobTimeout(CommandJobsError):
     """A transient run was over its timeout. (A stored job that was raises `JobFailed` with the code `Timeout`.)"""
+
+
+class UserNotFound(CommandJobsError):
+    """The `users` loader knows no user of the job's `user_id`."""
 
 
 class NoCurrentJob(CommandJobsError, RuntimeError):

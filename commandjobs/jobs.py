@@ -176,8 +176,11 @@ class BackgroundJobs:
                 signal.signal(number, handler)
             self._handled_signals = {}
 
-    def lifespan(self, app: object) -> AbstractAsyncContextManager[None]:
-        """An ASGI lifespan: `Starlette(lifespan=jobs.lifespan)`, `FastAPI(lifespan=jobs.lifespan)`."""
+    def lifespan(self, app: Any, state: Mapping[str, Any] | None = None) -> AbstractAsyncContextManager[None]:
+        """An ASGI lifespan: `Starlette(lifespan=jobs.lifespan)`, `FastAPI(lifespan=jobs.lifespan)`.
+
+        app, state: what frameworks pass to a lifespan; neither is needed here.
+        """
         return self._lifespan()
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import svcs
 
 from commandjobs.clock import Clock
-from commandjobs.errors import StorageUnavailable
+from commandjobs.errors import StorageUnavailable, UserNotFound
 from commandjobs.model.node import NodeRow
 from commandjobs.options import OptionDefaults
 from commandjobs.runtime.commands import Commands
@@ -24,7 +24,7 @@ from commandjobs.runtime.completer import Completer
 from commandjobs.runtime.dispatcher import Dispatcher
 from commandjobs.runtime.enqueue import Enqueuer
 from commandjobs.runtime.execution import Execution
-from commandjobs.runtime.executor import Executor, UserNotFound
+from commandjobs.runtime.executor import Executor
 from commandjobs.runtime.hooks import Hooks, RegisteredHooks
 from commandjobs.runtime.lookup import Lookup
 from commandjobs.runtime.rescuer import Rescuer

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from commandjobs.codec import LIMIT
 from commandjobs.context import running
-from commandjobs.errors import CommandJobsError, ErrorCode, InvalidRequest, InvalidResult, Snooze
+from commandjobs.errors import ErrorCode, InvalidRequest, InvalidResult, Snooze, UserNotFound
 from commandjobs.model.job import FieldError, JobError
 from commandjobs.model.outcome import Cancelled, Failed, HandedBack, Outcome, Snoozed, Succeeded
 from commandjobs.model.retry import RetryPolicy, is_retryable
@@ -35,10 +35,6 @@ STACK_LIMIT = 20_000
 """Characters of a stack trace that are kept: a recursion without end would fill the archive."""
 
 Preparation = Callable[[Execution], Awaitable[None]]
-
-
-class UserNotFound(CommandJobsError):
-    """The `users` loader knows no user of this id."""
 
 
 class Executor:

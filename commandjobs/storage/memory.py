@@ -324,7 +324,7 @@ class MemoryStorage:
         await _yield_once()
         unknown = {id for row in rows for id in row.depends_on if id not in self._jobs}
         if unknown:
-            raise UnknownDependency(f"depends_on names jobs that do not exist: {', '.join(map(str, sorted(unknown)))}.")
+            raise UnknownDependency.of(unknown)
         inserted = [self._insert(row, now) for row in rows]
         self._hand_back(zip(rows, inserted, strict=True), claim, now)
         if landed is not None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,18 @@ def test_a_row_is_written_with_the_columns_it_uses(tmp_path: Path) -> None:
 
 
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("create table users (name text)")
+    before = path.read_bytes()
+
+    with pytest.raises(StorageUnavailable, match=r"app\.db is a database of something else \(it has 'users' in it\)"):
+        await SqliteStorage(path).open(on_wake=lambda: None)
+
+    assert path.read_bytes() == before
 
 
 async def test_of_those_who_say_that_they_execute_the_last_is_believed(storage: SqliteStorage) -> None:

@@ -133,3 +133,22 @@ def test_name_is_stored_with_the_class() -> None:
 def test_wrong_value_is_refused_where_it_is_written(decorator: Any, values: dict[str, Any], option: str) -> None:
     with pytest.raises(InvalidOption, match=f"^{option} must "):
         decorator(**values)
+
+
+@pytest.mark.parametrize("decorator", [worker, retry, timeout], ids=lambda decorator: str(decorator.__name__))
+def test_decorator_without_parentheses_is_refused_with_the_right_way(decorator: Any) -> None:
+    name = decorator.__name__
+    with pytest.raises(InvalidOption, match=rf"@{name} was written without its parentheses. Write @{name}\("):
+        decorator(subclass(Mailing))
+
+
+def test_decorator_on_a_function_is_refused() -> None:
+    def send() -> None: ...
+
+    with pytest.raises(InvalidOption, match="@worker is for command classes, and 'send' is none"):
+        worker("smtp")(send)  # type: ignore[type-var]
+
+
+def test_longest_wait_below_the_first_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="max_delay=1 and delay=10"):
+        retry(delay=10, max_delay=1)

@@ -17,6 +17,9 @@ BUSY_TIMEOUT = 5.0
 """Seconds to wait for a lock. When a process is killed, the system frees its locks file by file: that of the write turn
 may be free while those within the database are not."""
 
+APPLICATION_ID = 0x434A4F42
+"""What SQLite's header says of whose file it is: "CJOB"."""
+
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 
@@ -32,6 +35,7 @@ def open_for_writing(
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=512
     )
     try:
+        _refuse_foreign(connection, path)
         if connection.execute("pragma page_count").fetchone() == (0,):
             connection.execute("pragma auto_vacuum = incremental")
         _use_wal(connection, path)
@@ -44,6 +48,18 @@ def open_for_writing(
         connection.close()
         raise
     return connection
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Another program's database is left as it is, down to its journal mode."""
+    if connection.execute("pragma application_id").fetchone() == (APPLICATION_ID,):
+        return
+    table = connection.execute("select name from sqlite_schema limit 1").fetchone()
+    if table is not None:
+        raise StorageUnavailable(
+            f"{path} is a database of something else (it has {table[0]!r} in it), and nothing was changed. "
+            "A job queue needs a file of its own: name another one."
+        )
 
 
 def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
@@ -72,6 +88,7 @@ def migrate(connection: sqlite3.Connection, path: Path, folder: str) -> None:
         for step in steps[_version(connection, path, len(steps)) :]:
             for statement in _statements(step.read_text(encoding="utf-8")):
                 connection.execute(statement)
+        connection.execute(f"pragma application_id = {APPLICATION_ID}")
         connection.execute(f"pragma user_version = {len(steps)}")
         connection.execute("commit")
     except BaseException:

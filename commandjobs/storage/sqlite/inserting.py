@@ -326,10 +326,8 @@ def _finish(accepted: "Accepted") -> Effect:
 
 def _missing(rows: Iterable[JobRow], parents: Parents) -> UnknownDependency | None:
     """The error for parents that do not exist; None if all do."""
-    ids = sorted({id for row in rows if row.depends_on for id in row.depends_on if id not in parents})
-    if not ids:
-        return None
-    return UnknownDependency(f"depends_on names jobs that do not exist: {', '.join(map(str, ids))}.")
+    ids = {id for row in rows if row.depends_on for id in row.depends_on if id not in parents}
+    return UnknownDependency.of(ids) if ids else None
 
 
 def _read_parents(connection: sqlite3.Connection, rows: Iterable[JobRow]) -> Parents:
