@@ -50,7 +50,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 30.0) -> None:
     """Wait until a condition holds; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110  conditions of all kinds: states, files, other processes

@@ -52,7 +52,7 @@ class Site:
 
     async def noted(self, text: str, times: int = 1) -> Line:
         """Wait until something was done so many times; its last line."""
-        await until(lambda: self.texts.count(text) >= times, within=20)
+        await until(lambda: self.texts.count(text) >= times, within=60)
         return [line for line in self.lines if line.text == text][-1]
 
     @asynccontextmanager
@@ -65,7 +65,7 @@ class Site:
     async def node(self, *options: str, may_die: bool = False) -> AsyncGenerator["Node"]:
         """A process that runs jobs. may_die: even before it says that it is ready."""
         async with self.program("node.py", *options) as node:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 assert await node.line() in ("ready", *([""] if may_die else [])), node.errors
             yield node
 
@@ -128,12 +128,12 @@ class Node:
     async def stopping(self) -> None:
         """SIGTERM, and wait until it starts nothing more."""
         self.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await self.line() == "stopping", self.errors
 
     async def logged(self, pattern: str) -> None:
         """Wait until it has logged this."""
-        await until(lambda: re.search(pattern, self.errors), within=20)
+        await until(lambda: re.search(pattern, self.errors), within=60)
 
     async def kill(self) -> None:
         """`kill -9`."""
@@ -144,7 +144,7 @@ class Node:
         with suppress(ProcessLookupError):
             await self.kill()
 
-    async def ended(self, within: float = 20.0) -> int:
+    async def ended(self, within: float = 60.0) -> int:
         """Wait until it has ended; its exit code."""
         async with asyncio.timeout(within):
             return await self._process.wait()
@@ -170,13 +170,13 @@ async def all_completed(jobs: BackgroundJobs, *ids: int) -> None:
 
 async def attempts_on_disk(jobs: BackgroundJobs, id: int, attempts: int) -> None:
     """Wait until the start of an attempt is on disk, so that a crash counts."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await job(jobs, id)).attempts < attempts:  # noqa: ASYNC110  another process writes it
             await asyncio.sleep(0.002)
 
 
 async def dead_or_final(node: Node, jobs: BackgroundJobs, id: int) -> None:
     """Wait until a node has died or a job has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while node.is_alive and not (await job(jobs, id)).state.is_final:  # noqa: ASYNC110  another process again
             await asyncio.sleep(0.005)

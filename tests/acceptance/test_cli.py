@@ -22,7 +22,7 @@ def run(*arguments: str | Path, cwd: Path, program: str | None = None) -> subpro
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
 

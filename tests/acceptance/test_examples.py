@@ -21,7 +21,7 @@ def run(folder: Path, module: str, *arguments: str) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -69,7 +69,7 @@ def test_z05_log_demo_is_cancelled_by_ctrl_c(tmp_path: Path) -> None:
             assert line, seen
             seen += line
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=100)
 
     assert process.returncode == 0
     assert re.search(r"Job 1 is Cancelled after \d+\.\d s\.", rest)

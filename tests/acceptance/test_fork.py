@@ -14,7 +14,7 @@ async def test_design6_an_engine_used_after_a_fork_raises_a_clear_error(site: Si
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         output, _ = await process.communicate()
 
     lines = output.decode().splitlines()

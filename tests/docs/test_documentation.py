@@ -49,7 +49,9 @@ def run(code: str, page: str, folder: Path) -> str:
     script.write_text(code + "\n", encoding="utf-8")
     command = [sys.executable, "-W", "error", script.name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # also in a checkout that is not installed
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, f"{page}, by the line numbers of the page:\n{done.stdout}{done.stderr}"
     return done.stdout
 

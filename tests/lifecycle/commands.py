@@ -127,7 +127,7 @@ class LifeThreadHold(SyncCommand[str]):
         stage.leave()
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], *, within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], *, within: float = 30.0) -> None:
     """Wait until an awaited condition holds; fail when it does not in time."""
     async with asyncio.timeout(within):
         while not await condition():  # noqa: ASYNC110  nothing tells of a change in a database

@@ -91,6 +91,6 @@ async def test_leaving_waits_for_nobody_who_enqueues_in_the_same_moment(engine: 
             for number in range(20):
                 await jobs.enqueue_command(CallerNothing, number)
             late = asyncio.ensure_future(jobs.enqueue_command(CallerNothing, 99))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.wait([late])
         late.exception()

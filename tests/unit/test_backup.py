@@ -103,7 +103,7 @@ def test_backup_that_is_killed_is_no_backup(queue: Path, target: str) -> None:
         backup_files(sys.argv[1], lambda: os._exit(9), sys.argv[2])
     """
 
-    subprocess.run([sys.executable, "-c", program, queue, target], cwd=ROOT, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", program, queue, target], cwd=ROOT, check=False, timeout=100)
 
     assert names(target) == {"jobs.db.partial"}
     with pytest.raises(InvalidOption, match="copy holds a backup that was not finished: delete it"):

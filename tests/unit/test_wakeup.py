@@ -130,13 +130,13 @@ def test_address_of_a_killed_process_is_replaced(run: Run, path: str) -> None:
         assert wakeup.listen(asyncio.new_event_loop(), print)
         os._exit(9)
     """
-    subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=False, timeout=100)
 
     async def main() -> None:
         sender = Wakeup(path)
         sender.send()  # nobody is there, so it is silent for a moment
         listener = Listener(path)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not listener.calls:
                 sender.send()
                 await asyncio.sleep(0.001)
@@ -196,7 +196,7 @@ def test_another_process_wakes(run: Run, path: str) -> None:
     async def main() -> None:
         listener = Listener(path)
         process = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", program, path], cwd=ROOT, check=False, timeout=30
+            subprocess.run, [sys.executable, "-c", program, path], cwd=ROOT, check=False, timeout=100
         )
         assert process.returncode == 0
         await listener.hear()
@@ -224,7 +224,7 @@ def test_fork_leaves_its_parents_socket_alone(run: Run, path: str) -> None:
         asyncio.run(main())
     """
 
-    done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=False, timeout=100)
 
     assert done.returncode == 0
 
