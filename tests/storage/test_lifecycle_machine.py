@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -318,7 +318,7 @@ class LivesOnDisk(Lives):
     url = "sqlite:///{}/jobs.db"
 
 
-slow = settings(deadline=None, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(stateful_step_count=40)
 Lives.TestCase.settings = settings(slow, max_examples=40)
 LivesOnDisk.TestCase.settings = settings(slow, max_examples=15)
 TestLives = Lives.TestCase
