@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("commandjobs")
 
-FIRST = 100
+FIRST = 16
 """Jobs per queue in the first claim of a process that begins to execute, and twice as many in each that follows: what
 is claimed after a crash is read for long and starts by a commit, which would wait behind a claim of thousands."""
 LOOK_AGAIN = 5.0

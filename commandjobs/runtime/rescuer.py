@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("commandjobs")
 
+AT_ONCE = 200
+"""Jobs that are looked at in one transaction: others that run already write theirs in between."""
+
 
 class Rescuer:
     """Looks for jobs of dead owners."""
@@ -32,7 +35,7 @@ class Rescuer:
         count = 0
         while True:
             now = self._clock.now()
-            rescued = await self._storage.rescue(now=now)
+            rescued = await self._storage.rescue(now=now, limit=AT_ONCE)
             found = rescued.released + await self._settle(rescued.started, now)
             count += found
             if not found:

@@ -90,6 +90,8 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._woken = asyncio.Event()
         self._role_may_be_free = asyncio.Event()
+        self._unrescued = False
+        """This process executes since another one died, and has not yet seen to all that one has left."""
         self._stopping = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
 
@@ -100,6 +102,7 @@ class Supervisor:
         await self._storage.open(on_wake=self._wake, on_ended=self._ended)
         await self._storage.register(self._node)
         if self._execute and await self._storage.try_execute():
+            await self._rescuer.rescue()
             await self._take_over()
         elif self._execute:
             self._node.standby = True
@@ -113,7 +116,6 @@ class Supervisor:
 
     async def _take_over(self) -> None:
         """This process executes from now on."""
-        await self._rescuer.rescue()
         self._node.executing, self._node.standby = True, False
         self._dispatcher.fetcher.active = True
         self._spawn(self._dispatcher.fetcher.run, "fetcher")
@@ -126,6 +128,8 @@ class Supervisor:
     async def _standby(self) -> None:
         """Take over as soon as nobody executes; hand over if another process could do more."""
         while not self._stopping.is_set():
+            if self._unrescued:
+                await self._rescue()
             if self._dispatcher.active:
                 await self._clock_sleep(HAND_OVER_AFTER)
                 await self._hand_over_if_useless()
@@ -134,7 +138,14 @@ class Supervisor:
             async with self._steering.role:
                 if not self._stopping.is_set() and await self._storage.try_execute():
                     log.info("Node %s executes from now on.", self._node.name)
+                    self._unrescued = True
                     await self._take_over()
+
+    async def _rescue(self) -> None:
+        """See to what a dead process has left, beside the first jobs: thousands may have been claimed there."""
+        await self._rescuer.rescue()
+        self._unrescued = False
+        self._dispatcher.fetcher.look()
 
     async def _hand_over_if_useless(self) -> None:
         if self._is_useful():
@@ -175,7 +186,7 @@ class Supervisor:
 
     async def _nothing_to_do(self) -> bool:
         if self._dispatcher.active:
-            return self._dispatcher.is_idle
+            return self._dispatcher.is_idle and not self._unrescued
         waiting = await self._storage.pending_commands()
         lanes = await self._storage.lanes()
         if waiting & self._commands.names() or any(lane.running for lane in lanes):
