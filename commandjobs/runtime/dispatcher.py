@@ -80,7 +80,7 @@ class Dispatcher:
         self.running: dict[int, Execution] = {}
         self.lanes = LocalLanes()
         self.deadlines = Deadlines(clock=clock, expire=self._expire)
-        self._tasks = TaskPool(draw=self._draw, perform=executor.perform, context=context)
+        self._tasks = TaskPool(draw=self._draw, perform=executor.perform, waits=self._watch, context=context)
         self._threads = ThreadPool(
             threads=threads,
             perform=executor.perform_sync,
@@ -341,15 +341,22 @@ class Dispatcher:
             execution.durable_start = True
         if row.lane is not None:
             self._statistics.started(row.lane, row)
-        if row.timeout is not None:
-            self.deadlines.watch(execution, execution.begun, row.timeout)
-        if not durable:
+
+    def _watch(self, execution: Execution) -> None:
+        """The attempt goes on beside the loop: note that it has begun, and when it has to end. (One that ends in its
+        first step needs neither: it would be over before either is looked at.)
+        """
+        timeout = execution.row.timeout
+        if timeout is not None and execution.begun is not None:
+            self.deadlines.watch(execution, execution.begun, timeout)
+        if not execution.durable_start:
             self.marks.note(execution)
 
     # ── threads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _prepare_then_submit(self, execution: Execution) -> None:
         self._begin(execution)
+        self._watch(execution)
         # In a context of its own: the thread may enter the attempt's before this task's last step has left it.
         work, context = self._prepare_sync(execution), execution.context.copy()
         task = asyncio.get_running_loop().create_task(work, context=context)
@@ -390,9 +397,7 @@ class Dispatcher:
             return
         if row.lane is not None:
             self._statistics.started(row.lane, row)
-        if row.timeout is not None and execution.begun is not None:
-            self.deadlines.watch(execution, execution.begun, row.timeout)
-        self.marks.note(execution)
+        self._watch(execution)
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -36,11 +36,15 @@ class TaskPool:
         *,
         draw: Callable[[], Execution | None],
         perform: Callable[[Execution], Coroutine[Any, Any, Outcome]],
+        waits: Callable[[Execution], None],
         context: Context,
     ) -> None:
-        """draw: the next attempt that may run now, already counted as running; None: there is none."""
+        """draw: the next attempt that may run now, already counted as running; None: there is none.
+        waits: called when an attempt waits for something for the first time; one that ends before never does.
+        """
         self._draw = draw
         self._perform = perform
+        self._waits = waits
         self._context = context
         self._idle: list[asyncio.Future[None]] = []
         self._runners: set[asyncio.Task[None]] = set()
@@ -86,10 +90,17 @@ class TaskPool:
                 drawing, turn_ends = True, perf_counter() + TURN
                 continue
             execution.task = task
-            attempt = _Attempt(self._perform(execution), execution.context, self)
-            outcome = await attempt
+            coroutine = self._perform(execution)
+            try:
+                waits_for = execution.context.run(coroutine.send, None)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+            else:
+                self._waits(execution)
+                self._hand_over()
+                outcome = await _Rest(coroutine, execution.context, waits_for)
+                drawing = self._take_over()
             execution.task = None
-            drawing = not attempt.suspended or self._take_over()
             _end(execution, outcome)
             if execution.ended_by is not None or (task is not None and task.cancelling()):
                 # A cancellation may still be on its way to this task, from the engine or from the job's own code: it
@@ -117,33 +128,25 @@ class TaskPool:
             self._drawing = False
             asyncio.get_running_loop().call_soon(self.poke)
 
-    def hand_over(self) -> None:
+    def _hand_over(self) -> None:
         """The drawing runner has suspended inside a job: another one draws from now on."""
         self._drawing = False
         asyncio.get_running_loop().call_soon(self.poke, context=self._context)
 
 
-class _Attempt:
-    """Drives an attempt's coroutine inside the attempt's own context, in the runner's task."""
+class _Rest:
+    """Drives an attempt's coroutine from its first wait on: inside the attempt's own context, in the runner's task."""
 
-    __slots__ = ("_context", "_coroutine", "_pool", "suspended")
+    __slots__ = ("_context", "_coroutine", "_waits_for")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Outcome], context: Context, pool: TaskPool) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Outcome], context: Context, waits_for: Any) -> None:
         self._coroutine = coroutine
         self._context = context
-        self._pool = pool
-        self.suspended = False
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
         run: Callable[..., Any] = self._context.run
-        send, throw = self._coroutine.send, self._coroutine.throw
-        try:
-            waits_for = run(send, None)
-        except StopIteration as stop:
-            at_once: Outcome = stop.value
-            return at_once
-        self.suspended = True
-        self._pool.hand_over()
+        send, throw, waits_for = self._coroutine.send, self._coroutine.throw, self._waits_for
         while True:
             try:
                 value = yield waits_for

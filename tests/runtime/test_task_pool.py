@@ -24,7 +24,8 @@ class Desk:
         self.work: dict[int, Work] = {}
         self.done: list[int] = []
         self.tasks: dict[int, asyncio.Task[None] | None] = {}
-        self.pool = TaskPool(draw=self.draw, perform=self.perform, context=copy_context())
+        self.waited: list[int] = []
+        self.pool = TaskPool(draw=self.draw, perform=self.perform, waits=self.waits, context=copy_context())
 
     def put(self, *works: Work) -> list[Execution]:
         put = [attempt(id, done=self.ended) for id in range(len(self.work) + 1, len(self.work) + len(works) + 1)]
@@ -42,6 +43,9 @@ class Desk:
         with contextlib.suppress(asyncio.CancelledError):
             await self.work[execution.row.id](execution)
         return Succeeded()
+
+    def waits(self, execution: Execution) -> None:
+        self.waited.append(execution.row.id)
 
     def ended(self, execution: Execution, outcome: Outcome) -> None:
         execution.outcome = outcome
@@ -77,6 +81,19 @@ async def test_an_attempt_that_waits_does_not_hold_up_the_others() -> None:
     gate.set()
 
     await until(lambda: sorted(desk.done) == [1, 2, 3, 4])
+
+
+async def test_only_an_attempt_that_waits_is_said_to_wait_and_once() -> None:
+    desk = Desk()
+
+    async def wait_twice(_: Execution) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    desk.put(nothing, wait_twice, nothing)
+    await until(lambda: len(desk.done) == 3)
+
+    assert desk.waited == [2]
 
 
 async def test_tasks_are_used_again() -> None:

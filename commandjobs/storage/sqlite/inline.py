@@ -95,11 +95,14 @@ class InlineCommits:
             return None
         result = self._commit(kind.at_once, payload)
         if result is not None:
-            self._turn_is_used = True
-            self._loop.call_soon(self._next_turn, kind.rings)
             now = monotonic()
             self.pace.note(now - begun, now=now)
         return result
+
+    def end_turn(self, kind: Kind) -> None:
+        """What was committed is told of: what comes in the same turn of the loop goes to the thread."""
+        self._turn_is_used = True
+        self._loop.call_soon(self._next_turn, kind.rings)
 
     def _next_turn(self, rings: bool) -> None:
         self._turn_is_used = False

@@ -125,6 +125,7 @@ class Writer:
         if result is not None:
             if landed is not None:
                 landed(result)
+            self._inline.end_turn(kind)  # afterwards, so that what has landed starts before anybody is rung
             return Done(result)
         if self._pending.is_full:
             again = partial(self.run, kind, payload, rows=rows, size=size, after=after, landed=landed)
