@@ -23,7 +23,7 @@ DEPENDENTS_AT_ONCE = 1000
 """Followed in the transaction that ends their parent; more are left to `sweep`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taking:
     """By whom jobs that become runnable are owned at once."""
 

@@ -25,7 +25,7 @@ LONE = 3
 
 MOST_BYTES = 10_000
 """Larger operations go to the thread."""
-PROMPT, SLOW = 0.001, 0.003
+PROMPT, SLOW = 0.0015, 0.003
 """Seconds: commits take less than `PROMPT` on average; after one that takes longer than `SLOW` the thread is used."""
 PAUSE = 20
 """Times as long as the slow commit took: stalls of the disk keep the loop from its work 5 % of the time at most."""

@@ -26,7 +26,7 @@ SIMPLE = COMMON | {"owner", "fresh", "rerun_after_crash"}
 """The columns of a row that waits for nothing but its claim: no parents, lane, date or key."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Insertion:
     """One call of `insert` or `reinsert`."""
 
