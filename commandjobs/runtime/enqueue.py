@@ -196,7 +196,7 @@ class Enqueuer:
             self._note_waiting(rows[0])
 
     def _note_waiting(self, row: JobRow) -> None:
-        """Not claimed: tell the dispatcher when to look."""
+        """Not claimed: tell the fetcher when to look."""
         if row.hold is None:
             self._dispatcher.fetcher.look()
         if row.hold is Hold.TIME:
