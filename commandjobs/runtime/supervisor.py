@@ -128,24 +128,29 @@ class Supervisor:
     async def _standby(self) -> None:
         """Take over as soon as nobody executes; hand over if another process could do more."""
         while not self._stopping.is_set():
-            if self._unrescued:
-                await self._rescue()
-            if self._dispatcher.active:
+            if self._dispatcher.active and not self._unrescued:
                 await self._clock_sleep(HAND_OVER_AFTER)
                 await self._hand_over_if_useless()
                 continue
-            await sleep_until_set(self._role_may_be_free, STANDBY_POLL, self._clock)
-            async with self._steering.role:
-                if not self._stopping.is_set() and await self._storage.try_execute():
+            if not self._unrescued:
+                await sleep_until_set(self._role_may_be_free, STANDBY_POLL, self._clock)
+            async with self._steering.role:  # until all is rescued: what a dead process owns cannot be steered
+                if not self._unrescued and not self._stopping.is_set() and await self._storage.try_execute():
+                    if self._stopping.is_set():
+                        await self._storage.resign()
+                        return
                     log.info("Node %s executes from now on.", self._node.name)
                     self._unrescued = True
                     await self._take_over()
+                if self._unrescued:
+                    await self._rescue()
 
     async def _rescue(self) -> None:
         """See to what a dead process has left, beside the first jobs: thousands may have been claimed there."""
         await self._rescuer.rescue()
         self._unrescued = False
         self._dispatcher.fetcher.look()
+        self._woken.set()  # somebody may have asked meanwhile
 
     async def _hand_over_if_useless(self) -> None:
         if self._is_useful():
@@ -209,9 +214,9 @@ class Supervisor:
             self._dispatcher.end_all()
             self._transient.end_all()
             await self._until_idle(LAST_WAIT)
-        left = list(self._dispatcher.running.values())
         await self._finish_writing()
         await self._give_back(self._dispatcher.drain())
+        left = list(self._dispatcher.running.values())
         self._cancel_tasks()
         self._dispatcher.close()
         self._completer.close()
@@ -305,7 +310,7 @@ class Supervisor:
     async def _serve_intents(self) -> None:
         while True:
             await sleep_until_set(self._woken, None, self._clock)
-            if not self._dispatcher.active:
+            if not self._dispatcher.active or self._unrescued:
                 continue
             for intent in await self._storage.intents():
                 await self._steering.serve(intent)

@@ -90,15 +90,11 @@ class TaskPool:
                 drawing, turn_ends = True, perf_counter() + TURN
                 continue
             execution.task = task
-            coroutine = self._perform(execution)
-            try:
-                waits_for = execution.context.run(coroutine.send, None)
-            except StopIteration as end:
-                outcome: Outcome = end.value
-            else:
+            outcome = _first_step(self._perform(execution), execution.context)
+            if isinstance(outcome, _Rest):
                 self._waits(execution)
                 self._hand_over()
-                outcome = await _Rest(coroutine, execution.context, waits_for)
+                outcome = await outcome
                 drawing = self._take_over()
             execution.task = None
             _end(execution, outcome)
@@ -134,6 +130,15 @@ class TaskPool:
         asyncio.get_running_loop().call_soon(self.poke, context=self._context)
 
 
+def _first_step(coroutine: Coroutine[Any, Any, Outcome], context: Context) -> Outcome | _Rest:
+    """Run an attempt until it ends or waits for the first time."""
+    try:
+        return _Rest(coroutine, context, context.run(coroutine.send, None))
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome
+
+
 class _Rest:
     """Drives an attempt's coroutine from its first wait on: inside the attempt's own context, in the runner's task."""
 
@@ -146,7 +151,8 @@ class _Rest:
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
         run: Callable[..., Any] = self._context.run
-        send, throw, waits_for = self._coroutine.send, self._coroutine.throw, self._waits_for
+        send, throw = self._coroutine.send, self._coroutine.throw
+        waits_for, self._waits_for = self._waits_for, None  # it may hold a large result
         while True:
             try:
                 value = yield waits_for

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, copy_context
@@ -94,6 +95,21 @@ async def test_only_an_attempt_that_waits_is_said_to_wait_and_once() -> None:
     await until(lambda: len(desk.done) == 3)
 
     assert desk.waited == [2]
+
+
+async def test_what_an_attempt_waited_for_is_let_go_with_it() -> None:
+    desk, gates = Desk(), [asyncio.get_running_loop().create_future()]
+
+    async def wait(_: Execution) -> None:
+        await gates[0]
+
+    desk.put(wait)
+    await until(lambda: desk.waited == [1])
+    gates[0].set_result(None)
+    await until(lambda: desk.done == [1])
+
+    reference = weakref.ref(gates.pop())
+    assert reference() is None
 
 
 async def test_tasks_are_used_again() -> None:

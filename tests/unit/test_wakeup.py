@@ -12,6 +12,7 @@ import pytest
 
 from commandjobs.storage.sqlite import wakeup
 from commandjobs.storage.sqlite.wakeup import LoopbackBell, Wakeup
+from tests.conftest import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +89,24 @@ def test_many_datagrams_are_few_calls(run: Run, path: str) -> None:
         await listener.hear()
 
         assert listener.calls <= 2
+        listener.wakeup.close()
+        sender.close()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("kind")
+def test_who_has_rung_too_often_rings_again_as_soon_as_there_is_room(run: Run, path: str) -> None:
+    async def main() -> None:
+        listener, sender = Listener(path), Wakeup(path)
+        for _ in range(1_000):
+            sender.send()
+        await listener.hear()
+        await asyncio.sleep(0)
+        calls = listener.calls
+
+        sender.send()
+        await until(lambda: listener.calls > calls)
         listener.wakeup.close()
         sender.close()
 

@@ -17,14 +17,16 @@ class ProcessEnd:
 
     def __init__(self) -> None:
         """Nobody is watched yet."""
+        self._own_pid = os.getpid()
         self._pid: int | None = None
         self._fd = -1
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def watch(self, pid: int | None, ended: Callable[[], None]) -> None:
-        """Call back when the process ends, and when it is gone already. None: nobody is watched any more.
+        """Call back once when the process ends. None: nobody is watched any more.
 
-        Nothing happens on systems that cannot tell, and for a process that is not seen from here (another container).
+        Nothing happens on systems that cannot tell, for a process that is gone already or not seen from here (another
+        container), and for the one that was watched last.
         """
         if pid == self._pid:
             return
@@ -35,21 +37,22 @@ class ProcessEnd:
         try:
             self._fd = _pidfd_open(pid)
             self._loop.add_reader(self._fd, self._end, ended)
-        except ProcessLookupError:
-            self._loop.call_soon(self._end, ended)
-        except (OSError, NotImplementedError):  # not here, too many files, or a loop that watches no file
+        except (OSError, NotImplementedError):  # gone, not here, too many files, or a loop that watches no file
             self._give_fd_back()
 
     def close(self) -> None:
         """Watch nobody any more."""
         self._pid = None
-        if self._fd >= 0 and self._loop is not None:
+        # A forked child shares the loop's selector with its parent.
+        if self._fd >= 0 and self._loop is not None and self._own_pid == os.getpid():
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.remove_reader(self._fd)
         self._give_fd_back()
 
     def _end(self, ended: Callable[[], None]) -> None:
+        pid = self._pid
         self.close()
+        self._pid = pid
         ended()
 
     def _give_fd_back(self) -> None:
@@ -58,7 +61,7 @@ class ProcessEnd:
             self._fd = -1
 
 
-if sys.platform == "linux":
+if sys.platform == "linux" and hasattr(os, "pidfd_open"):  # some builds of Python lack it, such as conda's 3.11
 
     def _pidfd_open(pid: int) -> int:
         return os.pidfd_open(pid)

@@ -58,6 +58,8 @@ class Wakeup:
             return
         try:
             self._bell.ring()
+        except BlockingIOError:
+            return  # full of rings that nobody has heard yet: it will look anyway
         except (OSError, ValueError):
             self._silent_until = time.monotonic() + _SILENCE
 

@@ -124,7 +124,10 @@ class Writer:
         result = self._inline.try_commit(kind, payload, rows=rows, size=size)
         if result is not None:
             if landed is not None:
-                landed(result)
+                try:
+                    landed(result)
+                except Exception:  # what is committed is committed
+                    _log.exception("After %s", kind.name)
             self._inline.end_turn(kind)  # afterwards, so that what has landed starts before anybody is rung
             return Done(result)
         if self._pending.is_full:
