@@ -333,12 +333,12 @@ class Supervisor:
             await self._storage.report(reports)
 
     async def _beat(self) -> None:
-        while True:
+        while True:  # the first is its registration
+            await self._clock_sleep(HEARTBEAT)
             self._node.heartbeat = self._clock.now()
             self._node.running = len(self._dispatcher.running)
             self._node.commands = tuple(sorted(self._commands.names()))
             await self._storage.heartbeat(self._node)
-            await self._clock_sleep(HEARTBEAT)
 
     async def _maintain(self) -> None:
         while True:
