@@ -93,11 +93,6 @@ def retry(
         on=checks.exception_types("on", on),
         never_on=checks.exception_types("never_on", never_on),
     )
-    if policy.max_delay < policy.delay:
-        raise InvalidOption(
-            "max_delay must not be less than delay, the wait before the first retry, "
-            f"got max_delay={policy.max_delay:g} and delay={policy.delay:g} (seconds)."
-        )
     return _recorder(retry=policy)
 
 

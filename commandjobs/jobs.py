@@ -159,9 +159,7 @@ class BackgroundJobs:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         """Stop claiming, let running jobs end within `shutdown_grace`, hand back the rest, write everything, close."""
         await self._leave(self._engine.supervisor.stop)
 

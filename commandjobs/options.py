@@ -219,11 +219,6 @@ def _check_keys(checked: Mapping[str, Any]) -> None:
             f"unique_until={checked['unique_until']!r} needs a unique_key: it says when that key is free again. "
             "Pass unique_key= too, or leave unique_until out."
         )
-    if "depends_on_policy" in checked and "depends_on" not in checked:
-        raise InvalidOption(
-            f"depends_on_policy={checked['depends_on_policy']!r} needs depends_on: it says after which ends of its "
-            "parents the job runs. Pass depends_on= too, or leave depends_on_policy out."
-        )
 
 
 def _unknown(name: str) -> InvalidOption:

@@ -56,9 +56,7 @@ class SyncBackgroundJobs:
             self._inside += 1
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         """Stop what `__enter__` has started, gracefully, when the last thread leaves that has entered."""
         with self._lock:
             self._inside -= 1
@@ -66,7 +64,7 @@ class SyncBackgroundJobs:
             if own is None or self._inside:
                 return
             try:
-                own.call(lambda: self._jobs.__aexit__(kind, error, trace))
+                own.call(lambda: self._jobs.__aexit__(t, e, tb))
             finally:
                 self._stop_own()
 

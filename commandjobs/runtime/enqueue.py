@@ -76,8 +76,7 @@ class Enqueuer:
         now = self._clock.now()
         template = self._template(definition, options, now)
         row = self._row(template, dump_request(definition, request), now)
-        (inserted,) = await self._insert([row], template.options, now)
-        return await self._existing(inserted, row, template.options) if inserted.conflict else self._ref(row)
+        return await self._store(row, template.options, now)
 
     async def enqueue_json(
         self, definition: CommandDefinition, request_json: str | None, options: Mapping[str, Any]
@@ -92,8 +91,7 @@ class Enqueuer:
         else:
             body = definition.request_codec.dump(definition.request_codec.load(request_json or "null"))
         row = self._row(template, body, now)
-        (inserted,) = await self._insert([row], template.options, now)
-        return await self._existing(inserted, row, template.options) if inserted.conflict else self._ref(row)
+        return await self._store(row, template.options, now)
 
     async def enqueue_many(
         self, definition: CommandDefinition, requests: Iterable[Any], options: Mapping[str, Any]
@@ -163,6 +161,10 @@ class Enqueuer:
             row.parent_id = row.parent_id if row.parent_id is not None else parents[0]
             row.depends_on = (mine, *others)  # what a job is bound to is the first of them
             row.bound_attempt = bound_attempt(execution.row)
+
+    async def _store(self, row: JobRow, options: ResolvedOptions, now: int) -> JobRef[Any]:
+        (inserted,) = await self._insert([row], options, now)
+        return await self._existing(inserted, row, options) if inserted.conflict else self._ref(row)
 
     def _ref(self, row: JobRow) -> JobRef[Any]:
         return JobRef(row.id, row.ref_id, follower=self._follower)

@@ -81,7 +81,7 @@ async def test_e17_every_option_is_readable_on_the_stored_job(engine: Engine, cl
 
 
 async def test_e17_every_option_is_readable_inside_the_running_job(jobs: BackgroundJobs) -> None:
-    options: dict[str, Any] = EVERY_OPTION | {"run_after": timedelta(), "depends_on": [], "callback": OptionsCallback}
+    options: dict[str, Any] = EVERY_OPTION | {"run_after": timedelta(), "callback": OptionsCallback}
 
     ref = await jobs.enqueue_command(OptionsSeen, "a", **options)
 
@@ -90,7 +90,7 @@ async def test_e17_every_option_is_readable_inside_the_running_job(jobs: Backgro
 
 
 async def test_e17_options_survive_the_archive(jobs: BackgroundJobs) -> None:
-    options: dict[str, Any] = EVERY_OPTION | {"run_after": timedelta(), "depends_on": []}
+    options: dict[str, Any] = EVERY_OPTION | {"run_after": timedelta()}
     ref = await jobs.enqueue_command(LifeEcho, "a", **options)
     done = (await ref.wait(10)).job
 

@@ -147,8 +147,3 @@ def test_decorator_on_a_function_is_refused() -> None:
 
     with pytest.raises(InvalidOption, match="@worker is for command classes, and 'send' is none"):
         worker("smtp")(send)  # type: ignore[type-var]
-
-
-def test_longest_wait_below_the_first_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="max_delay=1 and delay=10"):
-        retry(delay=10, max_delay=1)

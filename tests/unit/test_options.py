@@ -208,7 +208,6 @@ def test_wrong_value_is_refused_naming_the_option(plain: CommandDefinition, opti
     [
         ({"on_duplicate": "return"}, r'^on_duplicate="return" needs a ref_id.* Pass ref_id= too'),
         ({"unique_until": "start"}, "^unique_until='start' needs a unique_key.* Pass unique_key= too"),
-        ({"depends_on_policy": "finished"}, "^depends_on_policy='finished' needs depends_on: .* Pass depends_on= too"),
         ({"unique_until": "finish", "ref_id": "mine"}, "^unique_until='finish' needs a unique_key"),
     ],
 )

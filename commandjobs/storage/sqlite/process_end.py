@@ -68,4 +68,4 @@ if sys.platform == "linux" and hasattr(os, "pidfd_open"):  # some builds of Pyth
 else:
 
     def _pidfd_open(pid: int) -> int:
-        raise NotImplementedError
+        raise NotImplementedError  # `watch` leaves it to whoever polls
