@@ -58,8 +58,9 @@ MAY_SCAN = {
     "unfollowed",
     "lanes",
     "unconfirmed",
+    "add_tally",
 }
-"""Small tables, and the one look that counts all live jobs."""
+"""Small tables, the one look that counts all live jobs, and the few buckets of one histogram."""
 
 Open = Callable[..., Awaitable[SqliteStorage]]
 

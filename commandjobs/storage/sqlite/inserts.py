@@ -7,7 +7,7 @@ each statement is a chance to lose the GIL to a busy loop.
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ class ColumnSets:
         self._head = tuple(head)
         self._defaults = {name: defaults.get(name, getattr(JobRow, name)) for name in optional}
         self._statement = cache(self._compose)
+        self._asked = lru_cache(maxsize=1024)(self._ask)
 
     def insert(self, connection: sqlite3.Connection, rows: Iterable[JobRow], head: Head) -> None:
         """Write rows; `head` gives the head's values of a row that uses the given optional columns."""
@@ -76,8 +77,12 @@ class ColumnSets:
         return connection.execute(self._statement(used, len(rows)), flat).lastrowid
 
     def _use(self, row: JobRow) -> Used:
-        defaults, values = self._defaults, vars(row)
-        return tuple(sorted([name for name in values if name in defaults and values[name] != defaults[name]]))
+        values = vars(row)
+        return tuple([name for name, default in self._asked(tuple(values)) if values[name] != default])
+
+    def _ask(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
+        """The optional columns among those that a row holds: nearly all rows hold one of a few sets."""
+        return sorted((name, self._defaults[name]) for name in names if name in self._defaults)
 
     def _compose(self, used: Used, size: int) -> str:
         columns = [*self._head, *used]

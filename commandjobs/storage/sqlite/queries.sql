@@ -72,11 +72,12 @@ select * from (
 limit 1;
 
 -- name: claimable
--- A page of the best claimable jobs of one kind, with the columns of a common row, which need no second look. As one
--- text: the driver lets go of the GIL for each row of a result, and gets it back late from a busy loop.
-select json_group_array(
-    json_array(id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, common)
-) from (
+-- A page of the best claimable jobs of one kind: the columns of a common row, which need no second look. As one row of
+-- texts: the driver lets go of the GIL for each row of a result, and gets it back late from a busy loop.
+select json_group_array(id), json_group_array(ref_id), json_group_array(created), json_group_array(request),
+       json_group_array(request_body), json_group_array(priority), json_group_array(retry_limit),
+       json_group_array(timeout), json_group_array(common)
+from (
     select * from job
     where claim_queue = :queue and claim_command = :command and claim_queue is not null
       and (expires is null or attempts > 0 or expires > :now)
@@ -124,11 +125,17 @@ update job set progress = ?, status = ?, last_activity = ?, overrunning = ?, com
 select id, owner, lane, lane_key, cancel_requested, cancelled_by from job
 where id in (select value from json_each(?)) and ended is null;
 
--- name: plain_among
--- How many of these jobs are their owner's, hold no lane, and are not to be cancelled.
-select count(*) from job
-where id in (select value from json_each(:ids)) and owner = :owner and lane is null and lane_key is null
-  and cancel_requested is null and ended is null;
+-- name: delete_plain_jobs
+-- These jobs leave the queue, if all of them are their owner's, hold no lane, are not to be cancelled, and have nobody
+-- who depends on them; else none does. (What is counted does not look at the outer row, so it is counted once, before.)
+delete from job
+where id in (select value from json_each(:ids))
+  and :count = (
+    select count(*) from job as plain
+    where id in (select value from json_each(:ids)) and owner = :owner and lane is null and lane_key is null
+      and cancel_requested is null and ended is null
+      and not exists (select 1 from dependency where parent_id = plain.id)
+  );
 
 -- name: delete_jobs
 -- Finished jobs that lie in their archive leave the queue.
@@ -296,15 +303,21 @@ where id in (select value from json_each(?));
 
 -- ── counts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
--- name: read_tally
--- What was counted under a key so far.
-select count, time_ms, histogram from tally
-where hour = ? and kind = ? and command = ? and worker = ? and queue = ? and outcome = ?;
-
--- name: write_tally
--- What is counted now.
-insert or replace into tally (hour, kind, command, worker, queue, outcome, count, time_ms, histogram)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- name: add_tally
+-- More was counted under a key.
+insert into tally (hour, kind, command, worker, queue, outcome, count, time_ms, histogram)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (hour, kind, command, worker, queue, outcome) do update set
+    count = count + excluded.count, time_ms = time_ms + excluded.time_ms,
+    histogram = (
+        select json_group_object(bucket, number) from (
+            select key as bucket, sum(value) as number
+            from (select key, value from json_each(tally.histogram)
+                  union all
+                  select key, value from json_each(excluded.histogram))
+            group by key
+        )
+    );
 
 -- ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

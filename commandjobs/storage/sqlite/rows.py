@@ -35,18 +35,13 @@ JOB_COLUMNS = (
 
 def to_row(columns: Columns) -> JobRow:
     """The row of `JOB_COLUMNS`."""
-    row = JobRow(**dict(zip(JOB_COLUMNS, columns, strict=True)))
+    row = JobRow.of(dict(zip(JOB_COLUMNS, columns, strict=True)))
     row.state, row.hold = STATES[row.state], HOLDS[row.hold]
     row.suspect, row.work_done = bool(row.suspect), bool(row.work_done)
     row.rerun_after_crash = bool(row.rerun_after_crash)
     row.tags, row.depends_on, row.history = _texts(row.tags), _texts(row.depends_on), _texts(row.history)
     row.args, row.meta = _mapping(row.args), _mapping(row.meta)
     return row
-
-
-def to_common_row(columns: Columns) -> JobRow:
-    """The row of `COMMON_COLUMNS`."""
-    return JobRow(**dict(zip(COMMON_COLUMNS, columns, strict=True)))
 
 
 def to_summary(columns: Columns) -> SummaryRow:
