@@ -75,8 +75,7 @@ class Fetcher:
 
     def admits(self, queue: str, priority: int, count: int = 1) -> Claim | None:
         """The claim for an insert into this queue; None: it must wait for its turn behind what is stored."""
-        state = self._queues.of(queue)
-        if not self.active or state is None:
+        if not self.active or (state := self._queues.of(queue)) is None:
             return None
         if state.room >= count and (state.backlog is None or priority > state.backlog):
             return self.claim

@@ -88,9 +88,9 @@ class Settled:
     """Something became claimable that was not claimed here."""
 
 
-Landed = Callable[[list[Inserted]], None]
-"""Called on the loop's thread when rows are stored, before their caller hears of it, and also if the caller does not
-wait any more: jobs that this node owns now must be started by somebody."""
+Landed = Callable[[Sequence[JobRow], list[Inserted]], Any]
+"""Called on the loop's thread with rows and what became of them when they are stored, also if their caller does not
+wait any more: jobs that this node owns now must be started by somebody. What it returns is the caller's answer."""
 
 
 class Cancelling(Enum):
@@ -188,8 +188,10 @@ class JobStore(Protocol):
 
     def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> Awaitable[list[Inserted]]:
+    ) -> Awaitable[Any]:
         """Store new jobs, all of them or none, and give each the next id, in order; ids never repeat.
+
+        Returns what became of each (a list of `Inserted`), or what `landed` has made of that.
 
         Sets `id`, `hold`, `parents_left`, `parent_id` (if None and there are parents: the first), and `owner` of each
         row. Parents (`depends_on`) that have ended are looked up by `RELEASED_BY`: satisfied, or the row ends Cancelled

@@ -320,16 +320,14 @@ class MemoryStorage:
 
     async def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> list[Inserted]:
+    ) -> Any:
         await _yield_once()
         unknown = {id for row in rows for id in row.depends_on if id not in self._jobs}
         if unknown:
             raise UnknownDependency.of(unknown)
         inserted = [self._insert(row, now) for row in rows]
         self._hand_back(zip(rows, inserted, strict=True), claim, now)
-        if landed is not None:
-            landed(inserted)
-        return inserted
+        return inserted if landed is None else landed(rows, inserted)
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         await _yield_once()

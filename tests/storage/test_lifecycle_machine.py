@@ -264,7 +264,8 @@ class Lives(RuleBasedStateMachine):
     # ── small steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _inserted(self, row: JobRow, claim: Claim | None) -> list[Inserted]:
-        return await self.storage.insert([row], now=self.now, claim=claim)
+        inserted: list[Inserted] = await self.storage.insert([row], now=self.now, claim=claim)
+        return inserted
 
     def _insert(self, row: JobRow, claim: Claim | None) -> None:
         [answer] = self.do(self._inserted(row, claim))

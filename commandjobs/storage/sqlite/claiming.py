@@ -126,7 +126,9 @@ def _page(
             "request_body": request_body, "queue": queue, "priority": priority, "retry_limit": retry_limit,
             "timeout": timeout, "owner": owner,
         }) if common else None)
-        for id, ref_id, created, request, request_body, priority, retry_limit, timeout, common in zip(*columns)
+        for id, ref_id, created, request, request_body, priority, retry_limit, timeout, common in zip(
+            *columns, strict=True
+        )
     ]  # fmt: skip
 
 

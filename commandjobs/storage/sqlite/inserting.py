@@ -98,7 +98,7 @@ def insert(connection: sqlite3.Connection, calls: Sequence[Insertion]) -> list[A
     answers: list[Any] = []
     others: list[Insertion] = []
     for call in calls:
-        if all(vars(row).keys() <= SIMPLE and row.fresh for row in call.rows):
+        if all(map(is_simple, call.rows)):
             answers.append([_take_in(row, next(next_id), call.taking, simple) for row in call.rows])
         else:
             answers.append(None)
@@ -117,7 +117,7 @@ def insert_at_once(connection: sqlite3.Connection, calls: Sequence[Insertion]) -
     rows: list[JobRow] = []
     for call in calls:
         for row in call.rows:
-            if not (vars(row).keys() <= SIMPLE and row.fresh):
+            if not is_simple(row):
                 return None
             row.id, row.owner = 0, _owner_of(row, call.taking)
             rows.append(row)
@@ -126,6 +126,29 @@ def insert_at_once(connection: sqlite3.Connection, calls: Sequence[Insertion]) -
         return None
     next_id = itertools.count(last - len(rows) + 1)
     return [[_named(row, next(next_id)) for row in call.rows] for call in calls]
+
+
+def is_simple(row: JobRow) -> bool:
+    """Whether it waits for nothing but its claim, under a ref id that nobody else has."""
+    return row.fresh and vars(row).keys() <= SIMPLE
+
+
+def insert_simple(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> list[Inserted]:
+    """Write simple rows whose owners are set."""
+    last_id: int = connection.execute(SQL["last_id"]).fetchone()[0]
+    inserted = [_named(row, id) for id, row in enumerate(rows, last_id + 1)]
+    JOBS.insert(connection, rows, _head)
+    return inserted
+
+
+def insert_simple_at_once(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> list[Inserted] | None:
+    """The same by one statement, which gives them their ids; None: that cannot be done."""
+    if len(rows) > MOST_ROWS:
+        return None
+    for row in rows:
+        row.id = 0
+    last = JOBS.insert_at_once(connection, rows, _head)
+    return None if last is None else [_named(row, id) for id, row in enumerate(rows, last - len(rows) + 1)]
 
 
 def _named(row: JobRow, id: int) -> Inserted:

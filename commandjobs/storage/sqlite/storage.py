@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +57,7 @@ from commandjobs.storage.sqlite.claiming import (
 )
 from commandjobs.storage.sqlite.connection import migrate, open_for_writing, translating
 from commandjobs.storage.sqlite.dropping import DROP_SUMMARIES
-from commandjobs.storage.sqlite.inserting import INSERT, REINSERT, Insertion
+from commandjobs.storage.sqlite.inserting import INSERT, REINSERT, Insertion, is_simple
 from commandjobs.storage.sqlite.locks import ProcessLocks
 from commandjobs.storage.sqlite.months import Months
 from commandjobs.storage.sqlite.mover import Mover, size_of
@@ -215,11 +216,14 @@ class SqliteStorage:
 
     def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> Awaitable[list[Inserted]]:
+    ) -> Awaitable[Any]:
         """Store new jobs; only the executing process has some of them claimed."""
-        call = Insertion(rows, now, None if claim is None else self._taking(claim))
-        size = size_of(rows)
-        return self._writer.run(INSERT, call, rows=len(rows), size=size, after=self._mover.after, landed=landed)
+        taking = None if claim is None else self._taking(claim)
+        if len(rows) == 1 and is_simple(rows[0]):
+            return self._writer.arrive(rows, now=now, taking=taking, landed=landed)
+        call, size = Insertion(rows, now, taking), size_of(rows)
+        told = None if landed is None else partial(landed, rows)
+        return self._writer.run(INSERT, call, rows=len(rows), size=size, after=self._mover.after, landed=told)
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
