@@ -106,7 +106,7 @@ def insert(connection: sqlite3.Connection, calls: Sequence[Insertion]) -> list[A
     if others:
         decided = iter(_decide_all(connection, others, next_id, simple))
         answers = [next(decided) if answer is None else answer for answer in answers]
-    JOBS.insert(connection, simple, _head)
+    JOBS.insert(connection, simple, _simple_head)
     return answers
 
 
@@ -121,7 +121,7 @@ def insert_at_once(connection: sqlite3.Connection, calls: Sequence[Insertion]) -
                 return None
             row.id, row.owner = 0, _owner_of(row, call.taking)
             rows.append(row)
-    last = JOBS.insert_at_once(connection, rows, _head) if rows else None
+    last = JOBS.insert_at_once(connection, rows, _simple_head) if rows else None
     if last is None:
         return None
     next_id = itertools.count(last - len(rows) + 1)
@@ -137,7 +137,7 @@ def insert_simple(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> lis
     """Write simple rows whose owners are set."""
     last_id: int = connection.execute(SQL["last_id"]).fetchone()[0]
     inserted = [_named(row, id) for id, row in enumerate(rows, last_id + 1)]
-    JOBS.insert(connection, rows, _head)
+    JOBS.insert(connection, rows, _simple_head)
     return inserted
 
 
@@ -147,7 +147,7 @@ def insert_simple_at_once(connection: sqlite3.Connection, rows: Sequence[JobRow]
         return None
     for row in rows:
         row.id = 0
-    last = JOBS.insert_at_once(connection, rows, _head)
+    last = JOBS.insert_at_once(connection, rows, _simple_head)
     return None if last is None else [_named(row, id) for id, row in enumerate(rows, last - len(rows) + 1)]
 
 
@@ -265,6 +265,17 @@ def _head(row: JobRow, used: Used) -> tuple[object, ...]:
     common = not used or (COMMON.issuperset(used) and _is_exact_in_json(row.timeout))
     return (
         row.id or None, row.ref_id, row.command, row.created, row.request, row.request_body, row.owner, claim_queue,
+        claim_command, common,
+    )  # fmt: skip
+
+
+def _simple_head(row: JobRow, used: Used) -> tuple[object, ...]:
+    """The same of a simple row, in half the time."""
+    owner, command = row.owner, row.command
+    claim_queue, claim_command = (row.queue, command) if owner is None else (None, None)
+    common = not used or (COMMON.issuperset(used) and _is_exact_in_json(row.timeout))
+    return (
+        row.id or None, row.ref_id, command, row.created, row.request, row.request_body, owner, claim_queue,
         claim_command, common,
     )  # fmt: skip
 

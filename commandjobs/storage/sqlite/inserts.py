@@ -78,7 +78,8 @@ class ColumnSets:
 
     def _use(self, row: JobRow) -> Used:
         values = vars(row)
-        return tuple([name for name, default in self._asked(tuple(values)) if values[name] != default])
+        asked = self._asked(tuple(values))
+        return tuple([name for name, default in asked if values[name] != default]) if asked else ()
 
     def _ask(self, names: tuple[str, ...]) -> list[tuple[str, Any]]:
         """The optional columns among those that a row holds: nearly all rows hold one of a few sets."""
