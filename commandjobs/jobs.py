@@ -190,9 +190,9 @@ class BackgroundJobs:
     async def serve(self) -> None:
         """Run jobs until SIGTERM or SIGINT, then stop gracefully; a second signal leaves at once.
 
-        Enters and leaves the context if it is not entered. The only method that handles signals. The process is taken to
-        be a worker's own, so what it has imported is frozen: the garbage collector does not walk it again for each few
-        thousand jobs, which saves 15 % of a drain.
+        Enters and leaves the context if it is not entered. The only method that handles signals. The process is taken
+        to be a worker's own, so what it has imported is frozen: the garbage collector does not walk it again for each
+        few thousand jobs, which saves 15 % of a drain.
         """
         if self._running is None:
             async with self:
