@@ -107,7 +107,7 @@ class ColumnSets:
         rows = f"values {','.join([row] * size)}"
         if once:
             each = (f"column{number}" for number in range(1, len(others) + 1))
-            rows = f"select {','.join(['?'] * len(once) + [*each])} from ({rows})"
+            rows = f"select {','.join(['?'] * len(once) + [*each])} from ({rows})"  # noqa: S608  names of ours
         return f"{self._into} ({','.join(once + others)}) {rows}"
 
 
