@@ -31,11 +31,11 @@ class PostgresConnection:
         """Over asyncpg's."""
         self.raw = raw
 
-    async def rows(self, statement: Statement, **parameters: Any) -> Sequence[Sequence[Any]]:
+    async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a statement; the rows it returns."""
         return await self.raw.fetch(statement.text, *statement.values(parameters))
 
-    async def run(self, statement: Statement, **parameters: Any) -> None:
+    async def run(self, statement: Statement, /, **parameters: Any) -> None:
         """Run a statement whose answer nobody needs."""
         await self.raw.fetch(statement.text, *statement.values(parameters))
 

@@ -48,11 +48,11 @@ class Connection(Protocol):
     Lists of ids or texts are bound as the database's statements want them; documents are JSON texts.
     """
 
-    async def rows(self, statement: Statement, **parameters: Any) -> Sequence[Sequence[Any]]:
+    async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a statement; the rows it returns."""
         ...
 
-    async def run(self, statement: Statement, **parameters: Any) -> None:
+    async def run(self, statement: Statement, /, **parameters: Any) -> None:
         """Run a statement whose answer nobody needs."""
         ...
 

@@ -24,11 +24,11 @@ class Reader:
         self._sql = dialect.sql
         self._transactions = transactions
 
-    async def rows(self, name: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+    async def rows(self, name: str, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """What a named statement returns."""
         return await self.run(self._sql[name], **parameters)
 
-    async def run(self, statement: Statement, **parameters: Any) -> Sequence[Sequence[Any]]:
+    async def run(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """What a statement returns."""
 
         async def look(connection: Connection) -> Sequence[Sequence[Any]]:

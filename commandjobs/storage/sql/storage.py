@@ -619,7 +619,7 @@ class SqlStorage:
         found = await connection.rows(self._dialect.sql["claimed_by"], owner=owner, token=token)
         return [to_row(columns) for columns in found]
 
-    async def _run_alone(self, name: str, **parameters: Any) -> None:
+    async def _run_alone(self, name: str, /, **parameters: Any) -> None:
         async def run(connection: Connection, _: Try) -> None:
             await connection.run(self._dialect.sql[name], **parameters)
 
