@@ -104,7 +104,11 @@ class BackgroundJobs:
 
         Raises `InvalidOption`.
         """
-        self.storage = open_storage(storage, durability=checks.one_of("durability", durability, ("full", "relaxed")))
+        self.storage = open_storage(
+            storage,
+            durability=checks.one_of("durability", durability, ("full", "relaxed")),
+            lease=checks.seconds("lease", lease),
+        )
         self._commands = Commands(
             _checked("registry", registry, registries.Registry) if registry is not None else registries.default
         )

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from commandjobs import BackgroundJobs
 from commandjobs.testing import FakeClock
+from tests import postgres
 
 # Its limits on time (0.2 s for an example) tell of the machine, and a stall would break them.
 settings.register_profile("no watch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,9 +24,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty storage of each kind."""
+    if request.param == "postgres":
+        return postgres.empty_url()
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'jobs.db'}"
 
 

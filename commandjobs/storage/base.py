@@ -177,6 +177,8 @@ class Capabilities:
     """One process executes at a time; the others steer it through intents and stand by."""
     durable: bool = True
     """Jobs outlive the process."""
+    backup: bool = False
+    """`backup` writes a copy; a server's database is saved by the server's own tools."""
 
 
 class NobodyExecutes(Exception):
@@ -403,7 +405,11 @@ class Storage(JobStore, Reader, NodeStore, Steering, Protocol):
     capabilities: Capabilities
 
     async def open(
-        self, *, on_wake: Callable[[], None], on_ended: Callable[[Sequence[JobRow]], None] | None = None
+        self,
+        *,
+        on_wake: Callable[[], None],
+        on_ended: Callable[[Sequence[JobRow]], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Open or create what is kept. `on_wake` is called on the loop's thread when another process has made jobs
         claimable, asked for something, or finished jobs, or when the one that executes has ended; also when a call of
@@ -412,6 +418,9 @@ class Storage(JobStore, Reader, NodeStore, Steering, Protocol):
 
         `on_ended` is called on the loop's thread with the final rows of jobs that a write of this process has ended
         without a settlement of their own: cancelled by request, expired, or because of a parent or an attempt.
+
+        `on_lost` is called on the loop's thread when this node has lost its lease: others do its jobs again, and what
+        it still writes of them is refused. It has to `register` anew. (Only where many nodes share a queue.)
         """
         ...
 
