@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from copy import copy
 from datetime import date
+from functools import partial
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
@@ -158,9 +159,7 @@ class SqlStorage:
             return []
         found = await self._reader.rows("cancellations", owner=self._node)
         self._served &= {id for id, _ in found}
-        return [
-            Intent(id, "cancel", {"ids": [id], "by": by}) for id, by in found if id not in self._served
-        ]
+        return [Intent(id, "cancel", {"ids": [id], "by": by}) for id, by in found if id not in self._served]
 
     async def answer(self, intent: Intent, answer: Any) -> None:
         """It is seen to."""
@@ -170,36 +169,31 @@ class SqlStorage:
 
     def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> Awaitable[list[Inserted]]:
+    ) -> Awaitable[Any]:
         """Store new jobs."""
         self._check_open()
         call = Insertion(rows, now, self._taking(claim))
         if not rows:
-            return _done(list[Inserted](), landed)
+            return _done([] if landed is None else landed(rows, []))
         if call.goes_singly and not call.is_simple:
             return self._spawn(self._insert_singly(call, landed))
         stream = self._simple if call.is_simple else self._others
         if stream.is_full:
             return self._insert_later(stream, call, landed)
-        return stream.put(call, rows=len(rows), landed=landed)
+        return stream.put(call, rows=len(rows), landed=_told(call, landed))
 
-    async def _insert_later(
-        self, stream: Gathering[Insertion], call: Insertion, landed: Landed | None
-    ) -> list[Inserted]:
+    async def _insert_later(self, stream: Gathering[Insertion], call: Insertion, landed: Landed | None) -> Any:
         await stream.room()
-        answer: list[Inserted] = await stream.put(call, rows=len(call.rows), landed=landed)
-        return answer
+        return await stream.put(call, rows=len(call.rows), landed=_told(call, landed))
 
-    async def _insert_singly(self, call: Insertion, landed: Landed | None) -> list[Inserted]:
+    async def _insert_singly(self, call: Insertion, landed: Landed | None) -> Any:
         async def insert(change: Change, this: Try) -> list[Inserted]:
             if this.unknown and (before := await inserting.stored_before(change, call)) is not None:
                 return before
             return await inserting.insert(change, call)
 
         inserted = await self._change(insert, call.now, call.taking, only_own=True)
-        if landed is not None:
-            landed(inserted)
-        return inserted
+        return inserted if landed is None else landed(call.rows, inserted)
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
@@ -271,9 +265,7 @@ class SqlStorage:
     async def promote_due(self, *, now: int, claim: Claim | None = None, limit: int = 1000) -> Promoted:
         """Wake and expire."""
         taking = self._taking(claim)
-        return await self._spawn(
-            self._change(lambda change, _: waiting.promote_due(change, limit), now, taking)
-        )
+        return await self._spawn(self._change(lambda change, _: waiting.promote_due(change, limit), now, taking))
 
     async def rescue(self, *, now: int, limit: int = 1000) -> Rescued:
         """Look for what dead nodes owned."""
@@ -574,9 +566,7 @@ class SqlStorage:
         async def settle(change: Change, this: Try) -> Settled:
             settled = await settling.settle(change, call, again=this.unknown)
             if counted:
-                await change.connection.run(
-                    self._dialect.sql["write_tallies"], rows=tally_rows(counted, node)
-                )
+                await change.connection.run(self._dialect.sql["write_tallies"], rows=tally_rows(counted, node))
             return settled
 
         settled = await self._change(settle, call.now, call.taking, told=True)
@@ -672,10 +662,12 @@ def _log_columns(rows: Sequence[LogRow]) -> list[dict[str, Any]]:
     ]
 
 
-async def _done(answer: T, landed: Callable[[T], None] | None) -> T:
-    if landed is not None:
-        landed(answer)
+async def _done(answer: T) -> T:
     return answer
+
+
+def _told(call: Insertion, landed: Landed | None) -> Callable[[Any], Any] | None:
+    return None if landed is None else partial(landed, call.rows)
 
 
 def _heard(future: "asyncio.Future[Any]") -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from commandjobs.model.row import JobRow
 from commandjobs.storage.base import Inserted, Landed
+from commandjobs.storage.landing import answer_of
 from commandjobs.storage.sqlite.change import Taking
 from commandjobs.storage.sqlite.inserting import INSERT, Insertion, insert_simple, insert_simple_at_once
-from commandjobs.storage.sqlite.operation import Kind, Operation, answer_of
+from commandjobs.storage.sqlite.operation import Kind, Operation
 
 MOST_ROWS, MOST_BYTES = 1000, 1_000_000
 GATHERED_FOR = 50_000

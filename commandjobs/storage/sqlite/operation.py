@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from commandjobs.storage.landing import answer_of
+
 _log = logging.getLogger("commandjobs.storage")
 
 Run = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
@@ -107,15 +109,6 @@ class Operation:
         """Nobody has begun with it in time: let its caller go."""
         if not self.taken and not self.given_up:
             self.answer.set_exception(error)
-
-
-def answer_of(landed: Callable[..., Any], *stored: Any) -> Any:
-    """What somebody makes of what was stored, or the exception: the others have to hear of theirs."""
-    try:
-        return landed(*stored)
-    except Exception as error:
-        _log.exception("What was stored could not be passed on.")
-        return error
 
 
 Answer = tuple[Operation, Any]

@@ -32,13 +32,14 @@ from commandjobs.errors import StorageCorrupt, StorageError, StorageUnavailable
 from commandjobs.handover import Inbox, LoopCalls
 from commandjobs.model.row import JobRow
 from commandjobs.storage.base import Landed
+from commandjobs.storage.landing import answer_of
 from commandjobs.storage.sqlite.arrivals import Arrivals
 from commandjobs.storage.sqlite.change import Taking
 from commandjobs.storage.sqlite.connection import identity, translated
 from commandjobs.storage.sqlite.inline import Done, InlineCommits
 from commandjobs.storage.sqlite.inserting import INSERT, Insertion
 from commandjobs.storage.sqlite.locks import ProcessLocks
-from commandjobs.storage.sqlite.operation import Answer, Kind, Operation, answer_of
+from commandjobs.storage.sqlite.operation import Answer, Kind, Operation
 from commandjobs.storage.sqlite.pending import Pending
 from commandjobs.storage.sqlite.wal import WriteAheadLog
 
