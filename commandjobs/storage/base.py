@@ -160,7 +160,7 @@ class MonthInfo:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A change asked for by a process that does not execute, for the one that does (SQLite only)."""
+    """A change asked for by another process, for the one that may make it."""
 
     id: int
     action: str
@@ -175,6 +175,9 @@ class Capabilities:
     """`connection=` works: the enqueue is part of the caller's own transaction."""
     single_executor: bool = False
     """One process executes at a time; the others steer it through intents and stand by."""
+    many_nodes: bool = False
+    """Several processes execute at the same time, each under a lease: they leave room for each other, and look for what
+    dead ones have left."""
     durable: bool = True
     """Jobs outlive the process."""
     backup: bool = False
@@ -365,10 +368,14 @@ class NodeStore(Protocol):
         """All nodes known."""
         ...
 
+    async def time(self) -> int | None:
+        """The storage's own time, by which leases and dates are judged; None: that of any process is as good."""
+        ...
+
 
 class Steering(Protocol):
-    """Who executes, and how the others make it act. With `single_executor` False only `try_execute` and `resign` mean
-    anything.
+    """Who executes, and how the others make it act. With `single_executor` False everybody changes jobs himself, and
+    only a running job's cancellation is left to its owner.
     """
 
     @property
@@ -391,7 +398,9 @@ class Steering(Protocol):
         ...
 
     async def intents(self) -> list[Intent]:
-        """Unanswered intents, oldest first (executing process only)."""
+        """Unanswered intents, oldest first: what others ask of the executing process, or that they want jobs of this
+        node to end.
+        """
         ...
 
     async def answer(self, intent: Intent, answer: Any) -> None:

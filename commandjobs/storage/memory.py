@@ -536,6 +536,9 @@ class MemoryStorage:
     async def nodes(self) -> list[NodeRow]:
         return [copy(node) for node in self._nodes.values()]
 
+    async def time(self) -> int | None:
+        return None
+
     @property
     def executes(self) -> bool:
         return self._executes

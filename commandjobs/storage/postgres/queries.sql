@@ -501,7 +501,7 @@ returning number;
 
 -- name: keep_node
 -- What a process says of itself. One that was found dead stays so.
-update {schema}.node set heartbeat = :heartbeat, stopped = :stopped, draining = :draining,
+update {schema}.node set heartbeat = :heartbeat, stopped = coalesce(stopped, :stopped), draining = :draining,
     executing = :executing and not lost, standby = :standby and not lost, running = :running,
     concurrency = :concurrency, queues = :queues, commands = :commands, seen = case when lost then seen else {now} end
 where number = :number;
@@ -535,13 +535,9 @@ update {schema}.node set lost = true, executing = false, standby = false where n
 select id, cancelled_by from {schema}.job where owner = :owner and owner is not null and cancel_requested is not null;
 
 -- name: stirred
--- Whether there is anything to be done: something claimable, due, left to sweep, or to be ended by this node.
-select exists (select from {schema}.job where claim_queue is not null)
-    or exists (select from {schema}.job where hold = 2 and run_after <= {now})
-    or exists (select from {schema}.unfollowed)
-    or exists (
-        select from {schema}.job where owner = :owner and owner is not null and cancel_requested is not null
-    );
+-- Whether there is anything due, or left to sweep.
+select exists (select from {schema}.job where hold = 2 and run_after <= {now})
+    or exists (select from {schema}.unfollowed);
 
 -- name: clock
 -- The database's time.
@@ -628,8 +624,8 @@ select queue, worker, count(*) filter (where not begun),
        min(greatest(created, coalesce(run_after, 0))) filter (where not begun and (hold is null or hold = 3))
 from {schema}.job group by queue, worker order by queue, worker;
 
--- name: pending_commands
--- Commands of claimable jobs, by stepping over the claim index.
+-- name: claimable_kinds
+-- Queues and commands of claimable jobs, by stepping over the claim index.
 with recursive kind (queue, command) as (
     (
         select claim_queue, claim_command from {schema}.job where claim_queue is not null
@@ -642,7 +638,7 @@ with recursive kind (queue, command) as (
         order by claim_queue, claim_command limit 1
     ) as next
 )
-select distinct command from kind;
+select queue, command from kind;
 
 -- name: tallies
 -- What was counted since.

@@ -14,7 +14,6 @@ import asyncpg
 
 from commandjobs.errors import StorageUnavailable
 from commandjobs.model.moment import month_of
-from commandjobs.storage.base import Capabilities
 from commandjobs.storage.postgres.address import parse, quoted
 from commandjobs.storage.postgres.connections import PostgresDriver
 from commandjobs.storage.postgres.errors import raise_translated
@@ -34,8 +33,6 @@ MONTHS_AHEAD = 2
 
 class PostgresStorage(SqlStorage):
     """A `Storage` in a schema of a PostgreSQL database."""
-
-    capabilities = Capabilities()
 
     def __init__(self, url: str, *, lease: float = LEASE, deadline: float = DEADLINE) -> None:
         """url: `postgresql://…?schema=jobs`; `pooled=true` behind PgBouncer in transaction mode if it is not noticed,
@@ -73,6 +70,10 @@ class PostgresStorage(SqlStorage):
     async def _end(self) -> None:
         if self._hints is not None:
             await self._hints.close()
+
+    def pace(self) -> tuple[float, float]:
+        """With hints a look is only the net behind them."""
+        return (0.25, 1.0) if self._hints is not None and self._hints.listening else super().pace()
 
     def ring(self) -> None:
         """Tell other nodes that there is something to do."""

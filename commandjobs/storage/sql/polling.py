@@ -13,21 +13,19 @@ _log = logging.getLogger("commandjobs.storage")
 
 
 class Poller:
-    """Calls `wake` when there is something to do; often while there is, ever more seldom while there is not."""
+    """Calls `wake` when there is something to do; ever more seldom while nothing changes."""
 
     def __init__(
         self,
         *,
         stirred: Callable[[], Awaitable[bool]],
         wake: Callable[[], None],
-        shortest: float,
-        longest: float,
+        pace: Callable[[], tuple[float, float]],
     ) -> None:
-        """stirred: whether there is anything to do. shortest, longest: seconds between looks."""
+        """stirred: whether there is anything to do. pace: the shortest and the longest time between looks, now."""
         self._stirred = stirred
         self._wake = wake
-        self._shortest = shortest
-        self._longest = longest
+        self._pace = pace
         self._random = Random()  # noqa: S311  so that nodes which started together do not look together
         self._task: asyncio.Task[None] | None = None
 
@@ -44,7 +42,7 @@ class Poller:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self) -> None:
-        pause = self._shortest
+        pause, before = self._pace()[0], False
         while True:
             await asyncio.sleep(pause * (0.75 + self._random.random() / 2))
             try:
@@ -54,4 +52,7 @@ class Poller:
                 stirred = False
             if stirred:
                 self._wake()
-            pause = self._shortest if stirred else min(self._longest, pause * 1.5)
+            shortest, longest = self._pace()
+            # What stays there may be what this node has no room for, and it takes that by itself when it has.
+            pause = shortest if stirred and not before else min(longest, pause * 1.5)
+            before = stirred

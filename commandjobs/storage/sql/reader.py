@@ -89,7 +89,7 @@ class Reader:
 
     async def pending_commands(self) -> set[str]:
         """Commands of claimable jobs."""
-        return {command for (command,) in await self.rows("pending_commands")}
+        return {command for _, command in await self.rows("claimable_kinds")}
 
     async def tallies(self, *, since: int) -> Tallies:
         """The roll-ups since then."""

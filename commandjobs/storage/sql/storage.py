@@ -10,7 +10,7 @@ from copy import copy
 from datetime import date
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from commandjobs.errors import InvalidOption, StorageError, StorageUnavailable
 from commandjobs.model.find import JobFilter
@@ -64,9 +64,7 @@ _log = logging.getLogger("commandjobs.storage")
 class SqlStorage:
     """A `Storage` over named statements and a driver."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities()
-    shortest_poll, longest_poll = 0.05, 0.25
-    """Seconds between looks for what other nodes have left."""
+    capabilities: Capabilities = Capabilities(many_nodes=True)
 
     def __init__(self, driver: Driver, dialect: Dialect, *, lease: float = LEASE, deadline: float = DEADLINE) -> None:
         """lease: seconds after which a silent node is dead. deadline: seconds for a call."""
@@ -100,9 +98,8 @@ class SqlStorage:
         self._tallies = TallyBook()
         self._lease: Lease | None = None
         self._served = set[int]()
-        self._poller = Poller(
-            stirred=self._stirred, wake=self._wake, shortest=self.shortest_poll, longest=self.longest_poll
-        )
+        self._last_claim: Claim | None = None
+        self._poller = Poller(stirred=self._stirred, wake=self._wake, pace=self.pace)
         await self._prepare()
         self._is_open = True
 
@@ -127,6 +124,10 @@ class SqlStorage:
 
     async def _end(self) -> None:
         """Whatever a database does after its last."""
+
+    def pace(self) -> tuple[float, float]:
+        """Seconds between looks for what other nodes have left: the shortest, and the longest when nothing happens."""
+        return 0.02, 0.25
 
     def ring(self) -> None:
         """Tell other nodes that there is something to do, if that can be done."""
@@ -154,16 +155,20 @@ class SqlStorage:
         raise NobodyExecutes(action)
 
     async def intents(self) -> list[Intent]:
-        """Jobs of this node that another one wants to end."""
-        if not self._node:
-            return []
-        found = await self._reader.rows("cancellations", owner=self._node)
-        self._served &= {id for id, _ in found}
-        return [Intent(id, "cancel", {"ids": [id], "by": by}) for id, by in found if id not in self._served]
+        """Jobs of this node that another one wants to end: one intent for each who asked."""
+        wanted: dict[str | None, list[int]] = {}
+        for id, by in await self._cancellations():
+            wanted.setdefault(by, []).append(id)
+        return [Intent(0, "cancel", {"ids": ids, "by": by}) for by, ids in wanted.items()]
 
     async def answer(self, intent: Intent, answer: Any) -> None:
-        """It is seen to."""
-        self._served.add(intent.id)
+        """It is seen to: its jobs end as soon as they can."""
+        self._served.update(intent.arguments["ids"])
+
+    async def _cancellations(self) -> list[tuple[int, str | None]]:
+        found = await self._reader.rows("cancellations", owner=self._node)
+        self._served &= {id for id, _ in found}
+        return [(id, by) for id, by in found if id not in self._served]
 
     # ── a job's life ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,6 +202,7 @@ class SqlStorage:
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
+        self._last_claim = claim
         call = Claiming(dict(room), other, claim, self._node, next(self._tokens), now)
 
         async def own(connection: Connection, this: Try) -> list[JobRow]:
@@ -384,6 +390,16 @@ class SqlStorage:
     async def nodes(self) -> list[NodeRow]:
         """All nodes known."""
         return [to_node(columns) for columns in await self._reader.rows("nodes")]
+
+    async def time(self) -> int | None:
+        """The database's time."""
+
+        async def read(connection: Connection) -> int:
+            asked = time.monotonic_ns()
+            [(moment,)] = await connection.rows(self._dialect.sql["clock"])
+            return int(moment) + (time.monotonic_ns() - asked) // 2000
+
+        return await self._transactions.look(read)
 
     def _lose_lease(self) -> None:
         """This node is dead to the others: whatever it still owns is not its own any more."""
@@ -628,8 +644,13 @@ class SqlStorage:
             task.exception()  # its caller may be gone
 
     async def _stirred(self) -> bool:
-        [(stirred,)] = await self._reader.rows("stirred", owner=self._node)
-        return bool(stirred)
+        """Whether there is anything for this node: due, left to sweep, to be ended, or claimable and known here."""
+        [(stirred,)] = await self._reader.rows("stirred")
+        if stirred or await self._cancellations():
+            return True
+        claim = self._last_claim
+        kinds = await self._reader.rows("claimable_kinds") if claim is not None else ()
+        return claim is not None and any(command in claim.commands and claim.serves(queue) for queue, command in kinds)
 
     def _taking(self, claim: Claim | None) -> Taking | None:
         if claim is None or not self._node or not self._executes:

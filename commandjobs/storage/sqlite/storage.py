@@ -382,6 +382,10 @@ class SqliteStorage:
                     node.executing, node.stopped = False, node.heartbeat
         return nodes
 
+    async def time(self) -> int | None:
+        """All processes are on one machine."""
+        return None
+
     async def steer(self, action: str, arguments: dict[str, Any], *, timeout: float) -> Any:
         """Ask the executing process, and wait for its answer."""
         return await self._steering.steer(action, arguments, patience=timeout)

@@ -89,6 +89,7 @@ create unique index job_unique on {schema}.job (command, held_key) where held_ke
 create index job_claimable on {schema}.job (claim_queue, claim_command, priority desc, id)
     where claim_queue is not null;
 create index job_owned on {schema}.job (owner) where owner is not null;
+create index job_cancelled on {schema}.job (owner) where owner is not null and cancel_requested is not null;
 create index job_due on {schema}.job (run_after) where hold = 2;
 create index job_expires on {schema}.job (expires) where expires is not null and attempts = 0 and owner is null;
 -- A lane has one holder: the database itself sees to it.
