@@ -348,13 +348,16 @@ class SqlStorage:
 
     async def months(self) -> list[MonthInfo]:
         """Archive months in which something lies."""
-        infos: list[MonthInfo] = []
-        for month in await self._months():
-            first, following = month_range(month)
-            [(newest,)] = await self._reader.rows("newest_end", first=first, following=following)
-            if newest is not None:
-                infos.append(MonthInfo(month, newest))
-        return infos
+        months = await self._months()
+        ranges = [month_range(month) for month in months]
+        found = await self._reader.rows(
+            "newest_ends",
+            numbers=list(range(len(months))),
+            firsts=[first for first, _ in ranges],
+            followings=[following for _, following in ranges],
+        )
+        ends = {number: newest for number, newest in found if newest is not None}
+        return [MonthInfo(month, ends[number]) for number, month in enumerate(months) if number in ends]
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
