@@ -27,9 +27,10 @@ BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
 class PostgresConnection:
     """One connection."""
 
-    def __init__(self, raw: asyncpg.Connection) -> None:
+    def __init__(self, raw: asyncpg.Connection, schema: str) -> None:
         """Over asyncpg's."""
         self.raw = raw
+        self.schema = schema
 
     async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a statement; the rows it returns."""
@@ -38,6 +39,10 @@ class PostgresConnection:
     async def run(self, statement: Statement, /, **parameters: Any) -> None:
         """Run a statement whose answer nobody needs."""
         await self.raw.fetch(statement.text, *statement.values(parameters))
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write many rows by COPY."""
+        await self.raw.copy_records_to_table(table, schema_name=self.schema, columns=columns, records=rows)
 
 
 class Pool:
@@ -79,7 +84,7 @@ class Pool:
             connection = self._idle.pop()
             if not connection.raw.is_closed():
                 return connection
-        return PostgresConnection(await self._driver.connect())
+        return PostgresConnection(await self._driver.connect(), self._driver.address.schema)
 
 
 class PostgresDriver:
