@@ -27,9 +27,10 @@ BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
 class PostgresConnection:
     """One connection."""
 
-    def __init__(self, raw: asyncpg.Connection) -> None:
+    def __init__(self, raw: asyncpg.Connection, schema: str) -> None:
         """Over asyncpg's."""
         self.raw = raw
+        self.schema = schema
 
     async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a statement; the rows it returns."""
@@ -39,6 +40,10 @@ class PostgresConnection:
         """Run a statement whose answer nobody needs."""
         await self.raw.fetch(statement.text, *statement.values(parameters))
 
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write many rows by COPY."""
+        await self.raw.copy_records_to_table(table, schema_name=self.schema, columns=columns, records=rows)
+
     @property
     def is_closed(self) -> bool:
         """Whether it is of no use any more."""
@@ -47,6 +52,10 @@ class PostgresConnection:
     async def close(self) -> None:
         """Say good-bye to the server."""
         await self.raw.close(timeout=1.0)
+
+    def is_lost_by(self, error: BaseException) -> bool:
+        """It may be translated by now."""
+        return is_lost(error) or (error.__cause__ is not None and is_lost(error.__cause__))
 
     def drop(self) -> None:
         """Close it without a word."""
@@ -85,7 +94,7 @@ class PostgresDriver:
             raise TryAgain(f"{type(error).__name__}: {error}") from error
 
     async def _open(self) -> PostgresConnection:
-        return PostgresConnection(await self.connect())
+        return PostgresConnection(await self.connect(), self.address.schema)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[PostgresConnection]:

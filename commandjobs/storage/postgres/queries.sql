@@ -15,6 +15,18 @@ depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
 created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
 args, trace_id, rerun_after_crash
 
+-- fragment: finished_columns
+id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout,
+null, state, null, parents_left, lane, lane_key, suspect, run,
+attempts, attempts_returned, callback_attempts, callback_returned, crashes,
+started, completed, notified, last_activity, duration_ms, progress, status,
+response, response_body, error, error_code, error_message,
+overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
+request_type, worker, tags, batch_id, callback, callback_queue,
+depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
+created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
+args, trace_id, rerun_after_crash
+
 -- fragment: summary_columns
 id, ref_id, command, state, created, started, completed, duration_ms, attempts, worker, queue, tags, batch_id,
 created_by, user_id, error_code, error_message, run
@@ -580,16 +592,7 @@ where summary.id = any(:ids::bigint[]);
 
 -- name: earlier_runs
 -- The archived rows of a job's runs before the newest.
-select id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout,
-       null, state, null, parents_left, lane, lane_key, suspect, run,
-       attempts, attempts_returned, callback_attempts, callback_returned, crashes,
-       started, completed, notified, last_activity, duration_ms, progress, status,
-       response, response_body, error, error_code, error_message,
-       overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
-       request_type, worker, tags, batch_id, callback, callback_queue,
-       depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
-       created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
-       args, trace_id, rerun_after_crash
+select {finished_columns}
 from {schema}.finished where id = :id and created = :created and run < :run order by run;
 
 -- name: created
@@ -643,6 +646,108 @@ select queue, command from kind;
 -- name: tallies
 -- What was counted since.
 select hour, kind, command, worker, queue, outcome, count, time_ms, histogram from {schema}.tally where hour >= :since;
+
+-- ── moving jobs to another storage, and taking them in ──────────────────────────────────────────────────────────────
+
+-- name: workers
+-- Processes that live, and execute or still own a job.
+select name, pid from {schema}.node
+where stopped is null and not lost and seen + lease >= {now}
+  and (executing or exists (select from {schema}.job where owner = node.number and owner is not null))
+order by number;
+
+-- name: contents
+-- How many jobs there are, and the highest numbers given to a job and to a process.
+select (select count(*) from {schema}.job) + (select count(*) from {schema}.job_summary),
+       (select case when is_called then last_value else 0 end from {schema}.job_id_seq),
+       (select case when is_called then last_value else 0 end from {schema}.node_number_seq);
+
+-- name: count_of_month
+-- The jobs created in a month that have ended.
+select count(*) from {schema}.job_summary where created >= :first and created < :following;
+
+-- name: carry_ids
+-- The next jobs by id, and whether they are unfinished.
+(select id, ref_id, run, created, true from {schema}.job where id > :after order by id limit :most)
+union all
+(select id, ref_id, run, created, false from {schema}.job_summary where id > :after order by id limit :most)
+order by 1 limit :most;
+
+-- name: carry_month_ids
+-- The same of jobs created in a month that have ended.
+select id, ref_id, run, created, false from {schema}.job_summary
+where id > :after and created >= :first and created < :following order by id limit :most;
+
+-- name: carry_runs
+-- All finished runs of several jobs.
+select {finished_columns} from {schema}.finished
+where id between :first and :last and created between :oldest and :newest order by id, run;
+
+-- name: carry_summaries
+-- What is left of jobs whose archives are not there; the order is that of `SUMMARY_COLUMNS`.
+select id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+       worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args
+from {schema}.job_summary where id = any(:ids::bigint[]);
+
+-- name: carry_ties
+-- What jobs have to do with their parents.
+select child_id, parent_id, bound_attempt, cancelled from {schema}.dependency
+where parent_id = any(:parents::bigint[]) and child_id between :first and :last order by child_id, parent_id;
+
+-- name: carry_logs
+-- Lines of several jobs.
+select job_id, sequence, attempt, at, level, logger, message, exception from {schema}.log
+where job_id between :first and :last and created between :oldest and :newest order by job_id, sequence;
+
+-- name: copying
+-- The copy that is being made here, or was.
+select source, run, last_id, source_node, target_node, after, ref_id, done from {schema}.copying;
+
+-- name: lock_copying
+-- Who makes it now; nobody else takes it over before this transaction has ended.
+select run from {schema}.copying for update;
+
+-- name: note_copying
+-- How far it has come.
+insert into {schema}.copying (place, source, run, last_id, source_node, target_node, after, ref_id, done)
+values (1, :source, :run, :last_id, :source_node, :target_node, :after, :ref_id, :done)
+on conflict (place) do update set source = excluded.source, run = excluded.run, last_id = excluded.last_id,
+    source_node = excluded.source_node, target_node = excluded.target_node, after = excluded.after,
+    ref_id = excluded.ref_id, done = excluded.done;
+
+-- name: last_id
+-- The highest id ever given.
+select case when is_called then last_value else 0 end from {schema}.job_id_seq;
+
+-- name: lock_inserts
+-- Nobody gets an id before this transaction has ended.
+lock table {schema}.job in share row exclusive mode;
+
+-- name: raise_last_id
+-- Ids go on above this one.
+select setval('{schema}.job_id_seq', :id::bigint) from {schema}.job_id_seq where not is_called or last_value < :id::bigint;
+
+-- name: known_among
+-- Which of these ids are given to jobs, and to which.
+select id, ref_id from {schema}.job where id = any(:ids::bigint[])
+union all
+select id, ref_id from {schema}.job_summary where id = any(:ids::bigint[]);
+
+-- name: forget_jobs
+-- These jobs come anew.
+delete from {schema}.job where id = any(:ids::bigint[]);
+
+-- name: forget_runs
+-- The same of what lies in the archive.
+delete from {schema}.finished where id = any(:ids::bigint[]);
+
+-- name: forget_logs
+-- The same of their logs.
+delete from {schema}.log where job_id = any(:ids::bigint[]);
+
+-- name: forget_ties
+-- The same of what they have to do with their parents.
+delete from {schema}.dependency where child_id = any(:ids::bigint[]);
 
 -- ── months ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

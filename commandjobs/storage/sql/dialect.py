@@ -153,6 +153,15 @@ class Dialect:
         """Put claimable jobs back into their lanes' lines, except those that somebody is claiming; which it were."""
         return {id for (id,) in await connection.rows(self.sql["unseat"], ids=sorted(ids))}
 
+    # ── jobs from another storage ───────────────────────────────────────────────────────────────────────────────────
+
+    async def raise_last_id(self, connection: Connection, id: int) -> None:
+        """Let ids go on above this one."""
+        [(last,)] = await connection.rows(self.sql["last_id"])
+        if last < id:
+            await connection.run(self.sql["lock_inserts"])
+            await connection.run(self.sql["raise_last_id"], id=id)
+
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def add_node(self, connection: Connection, columns: Mapping[str, Any]) -> int:

@@ -56,6 +56,10 @@ class Connection(Protocol):
         """Run a statement whose answer nobody needs."""
         ...
 
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write many rows into a table of the schema, by the quickest way that the database has."""
+        ...
+
 
 class Driver(Protocol):
     """A database, through a few connections that are opened when they are needed."""

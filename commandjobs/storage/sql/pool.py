@@ -18,6 +18,10 @@ class Pooled(Protocol):
         """Say good-bye to the server."""
         ...
 
+    def is_lost_by(self, error: BaseException) -> bool:
+        """Whether this error, which was raised by what was done with it, leaves it of no use."""
+        ...
+
     def drop(self) -> None:
         """Close it without a word: it may be in the middle of something."""
         ...
@@ -38,13 +42,13 @@ class Pool(Generic[C]):
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[C]:
-        """One of them; it is thrown away if whoever has it is cancelled in the middle of something."""
+        """One of them; it is thrown away if what is done with it leaves it in the middle of something."""
         async with self._places:
             connection = await self._take()
             try:
                 yield connection
             except BaseException as error:
-                if not isinstance(error, Exception):
+                if not isinstance(error, Exception) or connection.is_lost_by(error):
                     connection.drop()
                 raise
             finally:

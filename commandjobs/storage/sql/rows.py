@@ -11,6 +11,7 @@ from typing import Any
 
 from commandjobs.model.row import JobRow, SummaryRow
 from commandjobs.model.state import FINAL, Hold, JobState
+from commandjobs.storage.base import Copying
 
 Columns = Sequence[Any]
 
@@ -42,6 +43,15 @@ CHANGING = (
 )  # fmt: skip
 """Everything that an attempt or an operator can change of a job."""
 
+SUMMARY_COLUMNS = (
+    "id", "ref_id", "command", "created", "state", "started", "completed", "duration_ms", "attempts",
+    "callback_attempts", "run", "queue", "worker", "tags", "batch_id", "parent_id", "created_by", "user_id",
+    "tenant_id", "error_code", "error_message", "args",
+)  # fmt: skip
+"""What a summary keeps."""
+FINISHED_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in {"owner", "hold"})
+"""What an archive keeps."""
+
 
 def to_row(columns: Columns) -> JobRow:
     """The row of `JOB_COLUMNS`."""
@@ -52,6 +62,28 @@ def to_row(columns: Columns) -> JobRow:
     row.tags, row.depends_on, row.history = texts(row.tags), texts(row.depends_on), texts(row.history)
     row.args, row.meta = mapping(row.args), mapping(row.meta)
     return row
+
+
+def to_row_of_summary(columns: Columns) -> JobRow:
+    """The row of `SUMMARY_COLUMNS`: what a summary does not keep is at its default."""
+    row = JobRow.of(dict(zip(SUMMARY_COLUMNS, columns, strict=True)))
+    row.state, row.tags, row.args = STATES[row.state], texts(row.tags), mapping(row.args)
+    return row
+
+
+def to_copying(columns: Columns) -> Copying:
+    """The row of the query `copying`."""
+    source, run, last_id, source_node, target_node, after, ref_id, done = columns
+    return Copying(
+        source=source,
+        run=run,
+        last_id=last_id,
+        source_node=source_node,
+        target_node=target_node,
+        after=after,
+        ref_id=ref_id,
+        done=bool(done),
+    )
 
 
 def to_common_row(columns: Columns) -> JobRow:
@@ -165,6 +197,13 @@ def storable(text: str) -> str:
     """Whatever a handler says is kept, be it in pieces: a server takes neither NUL nor half of a surrogate pair."""
     if "\\u0000" in text:
         text = ESCAPED_NUL.sub(r"\1\\ufffd", text)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def writable(text: str) -> str:
+    """The same of a text that is not within a document."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from commandjobs.errors import InvalidOption, StorageError, StorageUnavailable
+from commandjobs.model.carried import Carried
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import LogLine
 from commandjobs.model.moment import month_range
@@ -24,6 +25,8 @@ from commandjobs.storage.base import (
     Cancelling,
     Capabilities,
     Claim,
+    Contents,
+    Copying,
     Found,
     Inserted,
     Intent,
@@ -35,7 +38,8 @@ from commandjobs.storage.base import (
     Rescued,
     Settled,
 )
-from commandjobs.storage.sql import claiming, inserting, settling, waiting
+from commandjobs.storage.sql import claiming, inserting, settling, taking_in, waiting
+from commandjobs.storage.sql.carrying import Carrier
 from commandjobs.storage.sql.change import Change, Taking
 from commandjobs.storage.sql.claiming import StartMark, reports
 from commandjobs.storage.sql.claims import Claiming
@@ -48,8 +52,9 @@ from commandjobs.storage.sql.lease import Lease
 from commandjobs.storage.sql.nodes import DAY, is_gone, machine, node_columns, to_node
 from commandjobs.storage.sql.polling import Poller
 from commandjobs.storage.sql.reader import Reader
-from commandjobs.storage.sql.rows import document, to_row, to_summary
+from commandjobs.storage.sql.rows import document, to_copying, to_row, to_summary
 from commandjobs.storage.sql.settling import Settling
+from commandjobs.storage.sql.taking_in import Piece
 from commandjobs.storage.sql.tallies import TallyBook, tally_rows
 from commandjobs.storage.sql.transactions import DEADLINE, Transactions, Try
 
@@ -57,6 +62,8 @@ T = TypeVar("T")
 
 LEASE = 30.0
 DROPPED_AT_ONCE = 500
+TAKING_IN = 60.0
+"""Seconds in which a piece of jobs from another storage must be written."""
 
 _log = logging.getLogger("commandjobs.storage")
 
@@ -140,7 +147,10 @@ class SqlStorage:
         return self._executes
 
     async def try_execute(self) -> bool:
-        """Every node may."""
+        """Every node may, once all jobs are here."""
+        copying = await self.copying()
+        if copying is not None:
+            copying.check_done(self._driver.place)
         self._executes = True
         self._poller.start()
         return True
@@ -416,6 +426,48 @@ class SqlStorage:
         gone = [number for number, pid in others if is_gone(pid)]
         if gone:
             await self._run_alone("bury_nodes", numbers=gone)
+
+    # ── moving to another storage ───────────────────────────────────────────────────────────────────────────────────
+
+    async def hold_still(self) -> None:
+        """Nobody executes now. (Whoever begins to is seen when the copy ends, or is refused where it goes to.)"""
+        for name, pid in await self._reader.rows("workers"):
+            raise StorageUnavailable(
+                f"Node {name} (process {pid}) executes the jobs of {self._driver.place}. Stop it first. If it is gone, "
+                f"its lease ends within {self._lease_seconds:g} s."
+            )
+
+    async def contents(self, *, month: date | None = None) -> Contents:
+        """What there is."""
+        return await Carrier(self._reader).contents(month)
+
+    async def carry(self, *, after: int, limit: int, month: date | None = None) -> list[Carried]:
+        """The next jobs."""
+        return await Carrier(self._reader).carry(after, limit, month)
+
+    async def copying(self) -> Copying | None:
+        """The copy that is being made here, or was."""
+        found = await self._reader.rows("copying")
+        return to_copying(found[0]) if found else None
+
+    async def begin_copy(self, copying: Copying) -> None:
+        """Note that a copy begins."""
+
+        async def begin(connection: Connection, _: Try) -> None:
+            await taking_in.begin_copy(self._dialect, connection, copying)
+
+        await self._spawn(self._transactions.write(begin))
+
+    async def take_in(
+        self, carried: Sequence[Carried], *, copying: Copying | None = None, tallies: Tallies | None = None
+    ) -> int:
+        """Store jobs as they are."""
+        piece = Piece(carried, copying, tallies)
+
+        async def write(connection: Connection, _: Try) -> int:
+            return await taking_in.take_in(self._dialect, connection, piece)
+
+        return await self._spawn(self._transactions.write(write, deadline=time.monotonic() + TAKING_IN))
 
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -254,13 +254,13 @@ def _replace(change: Change, rows: Sequence[JobRow]) -> None:
 
 def write_jobs(connection: sqlite3.Connection, rows: Sequence[JobRow], parents: Parents) -> None:
     """Insert rows that have their ids and places, with what belongs to them."""
-    JOBS.insert(connection, rows, _head)
+    JOBS.insert(connection, rows, job_head)
     rare = [row for row in rows if row.unique_key is not None or row.depends_on or row.state in FINAL]
     if rare:
         _write_rare(connection, rare, parents)
 
 
-def _head(row: JobRow, used: Used) -> tuple[object, ...]:
+def job_head(row: JobRow, used: Used) -> tuple[object, ...]:
     claim_queue, claim_command = claimable_as(row)
     common = not used or (COMMON.issuperset(used) and _is_exact_in_json(row.timeout))
     return (

@@ -131,7 +131,7 @@ ARCHIVE_HEAD = (
     "response_body", "node",
 )  # fmt: skip
 SUMMARY_HEAD = ("id", "ref_id", "command", "created", "started", "completed", "duration_ms", "attempts")
-_SUMMARY_REST = (
+SUMMARY_REST = (
     "state", "callback_attempts", "run", "queue", "worker", "tags", "batch_id", "parent_id", "created_by", "user_id",
     "tenant_id", "error_code", "error_message", "args",
 )  # fmt: skip
@@ -150,7 +150,7 @@ JOBS = ColumnSets(
 _ARCHIVE_REST = _without(JOB_COLUMNS, "id", "run", "owner", "hold", *ARCHIVE_HEAD)
 ARCHIVED = ColumnSets("insert or ignore into", "job", ("key", *ARCHIVE_HEAD), _ARCHIVE_REST, state=JobState.COMPLETED)
 MOVED = ColumnSets("insert or replace into", "job", ("key", *ARCHIVE_HEAD), _ARCHIVE_REST, state=JobState.COMPLETED)
-SUMMARIES = ColumnSets("insert into", "job_summary", SUMMARY_HEAD, _SUMMARY_REST, state=JobState.COMPLETED)
+SUMMARIES = ColumnSets("insert into", "job_summary", SUMMARY_HEAD, SUMMARY_REST, state=JobState.COMPLETED)
 
 _archive_head = attrgetter(*ARCHIVE_HEAD)
 _summary_head = attrgetter(*SUMMARY_HEAD)

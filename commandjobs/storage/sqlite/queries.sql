@@ -319,6 +319,11 @@ on conflict (hour, kind, command, worker, queue, outcome) do update set
         )
     );
 
+-- name: replace_tally
+-- What was counted under a key, wherever that was.
+insert or replace into tally (hour, kind, command, worker, queue, outcome, count, time_ms, histogram)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
 -- ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: add_node
@@ -379,6 +384,64 @@ delete from job_summary where id in (select value from json_each(?));
 -- name: drop_dependencies
 -- Nobody was cancelled because of them any more.
 delete from dependency where cancelled is not null and parent_id in (select value from json_each(?));
+
+-- ── moving jobs to another storage, and taking them in ──────────────────────────────────────────────────────────────
+
+-- name: contents
+-- How many jobs there are, and the highest numbers given to a job and to a process.
+select (select count(*) from summary), coalesce((select seq from sqlite_sequence where name = 'job'), 0),
+       coalesce((select seq from sqlite_sequence where name = 'node'), 0);
+
+-- name: count_of_month
+-- The jobs created in a month that have ended.
+select count(*) from job_summary where created >= :first and created < :following;
+
+-- name: carry_ids
+-- The next jobs by id, and whether their rows are here.
+select id, ref_id, run, created, 1 from job where id > :after
+union all
+select id, ref_id, run, created, 0 from job_summary where id > :after
+order by id limit :most;
+
+-- name: carry_month_ids
+-- The same of jobs created in a month that have ended.
+select id, ref_id, run, created, 0 from job_summary
+where id > :after and created >= :first and created < :following order by id limit :most;
+
+-- name: carry_summaries
+-- What is left of jobs whose archives are not there; the order is that of `SUMMARY_COLUMNS`.
+select id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+       worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args
+from job_summary where id in (select value from json_each(?));
+
+-- name: carry_ties
+-- What jobs have to do with their parents.
+select child_id, parent_id, bound_attempt, cancelled from dependency
+where parent_id in (select value from json_each(:parents)) and child_id between :first and :last
+order by child_id, parent_id;
+
+-- name: copying
+-- The copy that is being made here, or was.
+select source, run, last_id, source_node, target_node, after, ref_id, done from copying;
+
+-- name: note_copying
+-- How far it has come.
+insert or replace into copying (place, source, run, last_id, source_node, target_node, after, ref_id, done)
+values (1, :source, :run, :last_id, :source_node, :target_node, :after, :ref_id, :done);
+
+-- name: known_among
+-- Which of these ids are given to jobs, and to which.
+select id, ref_id, created from job where id in (select value from json_each(:ids))
+union all
+select id, ref_id, created from job_summary where id in (select value from json_each(:ids));
+
+-- name: forget_ties
+-- These jobs come anew, with what they have to do with their parents.
+delete from dependency where child_id in (select value from json_each(?));
+
+-- name: begin_again
+-- Their owners had started these jobs.
+update job set begun = 1 where id in (select value from json_each(?));
 
 -- ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -57,10 +57,11 @@ class Role:
             who = "No process executes" if pid is None else f"Process {pid} executes"
             raise StorageUnavailable(f"{who} the jobs of {self._path}; this one may only enqueue, look and ask.")
 
-    async def take(self, *, now: int, on_wake: Callable[[], None]) -> bool:
+    async def take(self, *, now: int, on_wake: Callable[[], None], moves: bool = False) -> bool:
         """Become the executing process if there is none, and finish what the last one left.
 
         on_wake: called when another process wants this one to look, and if another executes, when that one ends.
+        moves: this one only carries jobs away or takes them in.
         """
         async with self._one_at_a_time:
             if self._locks.executes:
@@ -69,11 +70,13 @@ class Role:
                 self._executors_end.watch(self._locks.executor_pid(), on_wake)
                 return False
             self._executors_end.close()
-            await self._take_over(now, on_wake)
+            await self._take_over(now, on_wake, moves=moves)
             return True
 
-    async def _take_over(self, now: int, on_wake: Callable[[], None]) -> None:
+    async def _take_over(self, now: int, on_wake: Callable[[], None], *, moves: bool) -> None:
         try:
+            if not moves and (copying := await self._reader.copying()) is not None:
+                copying.check_done(str(self._path))
             found: Found = await self._writer.run(BEGIN_EXECUTING, None)
             self._wakeup.listen(asyncio.get_running_loop(), on_wake)
             if found is not Found.CLEAN:

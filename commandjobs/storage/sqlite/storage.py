@@ -2,7 +2,8 @@
 
 Reading order: `schema/0001_initial.sql` (what lies where), `queries.sql`, `operation`, `writer` and `inline` (how calls
 share commits, or not), `change` (how one change spreads: `lanes`, `dependents`), then a job's life: `inserting`,
-`claiming`, `settling`, `archive`, `moving`, `waiting`, `recovery`; `reader` and `find` look; `locks`, `process_end` and
+`claiming`, `settling`, `archive`, `moving`, `waiting`, `recovery`; `reader` and `find` look; `carrying` and `taking_in`
+are for jobs that go to another storage or come from one; `locks`, `process_end` and
 `wakeup` are between processes. This file hands calls to them, and says which process may make them.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from commandjobs.errors import StorageUnavailable
 from commandjobs.handover import LoopCalls
+from commandjobs.model.carried import Carried
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import LogLine
 from commandjobs.model.moment import month_range
@@ -31,6 +33,8 @@ from commandjobs.storage.base import (
     Cancelling,
     Capabilities,
     Claim,
+    Contents,
+    Copying,
     Found,
     Inserted,
     Intent,
@@ -43,6 +47,7 @@ from commandjobs.storage.base import (
 )
 from commandjobs.storage.sqlite.archive import Archiver
 from commandjobs.storage.sqlite.backup import backup_files
+from commandjobs.storage.sqlite.carrying import Carrier
 from commandjobs.storage.sqlite.change import SQL, Taking
 from commandjobs.storage.sqlite.claiming import (
     CLAIM,
@@ -68,6 +73,7 @@ from commandjobs.storage.sqlite.reader import Reader
 from commandjobs.storage.sqlite.role import Role
 from commandjobs.storage.sqlite.settling import Settling
 from commandjobs.storage.sqlite.steering import Steering
+from commandjobs.storage.sqlite.taking_in import Piece, TakerIn
 from commandjobs.storage.sqlite.waiting import CANCEL, PROMOTE, SWEEP, UPDATE, CancelCall, Update, Waking
 from commandjobs.storage.sqlite.wakeup import Wakeup
 from commandjobs.storage.sqlite.writer import Writer
@@ -165,6 +171,8 @@ class SqliteStorage:
             reader=self._reader,
             wakeup=self._wakeup,
         )
+        self._carrier = Carrier(self._reader, self._months)
+        self._taker_in = TakerIn(writer=self._writer, archiver=self._archiver, months=self._months)
         self._steering = Steering(self._path, locks=self._locks, writer=self._writer, reader=self._reader)
 
     def _open_file(self) -> tuple[ProcessLocks, sqlite3.Connection]:
@@ -397,6 +405,39 @@ class SqliteStorage:
     async def answer(self, intent: Intent, answer: Any) -> None:
         """Answer an intent."""
         await self._steering.answer(intent, answer)
+
+    # ── moving to another storage ───────────────────────────────────────────────────────────────────────────────────
+
+    async def hold_still(self) -> None:
+        """Become the executing process, and execute nothing."""
+        if not await self._role.take(now=_now(), on_wake=self._wake, moves=True):
+            pid = self._locks.executor_pid()
+            who = "A process" if pid is None else f"Process {pid}"
+            raise StorageUnavailable(f"{who} executes the jobs of {self._path}. Stop it first.")
+
+    async def contents(self, *, month: date | None = None) -> Contents:
+        """What there is."""
+        return await self._carrier.contents(month)
+
+    async def carry(self, *, after: int, limit: int, month: date | None = None) -> list[Carried]:
+        """The next jobs."""
+        return await self._carrier.carry(after, limit, month)
+
+    async def copying(self) -> Copying | None:
+        """The copy that is being made here, or was."""
+        return await self._reader.copying()
+
+    async def begin_copy(self, copying: Copying) -> None:
+        """Note that a copy begins."""
+        self._role.require()
+        await self._taker_in.begin(copying)
+
+    async def take_in(
+        self, carried: Sequence[Carried], *, copying: Copying | None = None, tallies: Tallies | None = None
+    ) -> int:
+        """Store jobs as they are."""
+        self._role.require()
+        return await self._taker_in.take_in(Piece(carried, copying, tallies))
 
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

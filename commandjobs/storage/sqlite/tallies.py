@@ -16,6 +16,11 @@ def add_tallies(connection: sqlite3.Connection, counted: Iterable[Tallies]) -> N
     connection.executemany(SQL["add_tally"], [(*_columns(key), *_values(tally)) for key, tally in new.items()])
 
 
+def replace_tallies(connection: sqlite3.Connection, tallies: Tallies) -> None:
+    """Put these in the place of what is stored under their keys."""
+    connection.executemany(SQL["replace_tally"], [(*_columns(key), *_values(tally)) for key, tally in tallies.items()])
+
+
 def to_tallies(rows: Iterable[tuple[int, str, str, str, str, str, int, float, str]]) -> Tallies:
     """The roll-ups of rows of the table."""
     return {TallyKey(*columns[:6]): _tally(*columns[6:]) for columns in rows}
