@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -46,6 +47,15 @@ def other_schema() -> Iterator[str]:
     postgres.execute(drop)
     yield OTHER
     postgres.execute(drop)
+
+
+@pytest.fixture
+def stranger(other_schema: str) -> Iterator[str]:
+    """A user of the server with no right but to connect."""
+    name = f"{postgres.SCHEMA}_stranger"
+    postgres.execute(f"create role {name} login password 'stranger'")
+    yield name
+    postgres.execute(f"drop owned by {name} cascade; drop role {name}")
 
 
 def postgres_name(name: str) -> str:
@@ -131,6 +141,26 @@ async def test_f45_a_schema_of_a_newer_version_is_refused(storage: PostgresStora
         postgres.execute(f"delete from {postgres.SCHEMA}.migration where number = 9999")
 
 
+async def test_who_has_a_schema_needs_no_right_to_make_one(stranger: str, other_schema: str) -> None:
+    postgres.execute(f"create schema {postgres_name(other_schema)} authorization {stranger}")
+    storage = PostgresStorage(url_of(stranger, other_schema))
+
+    await storage.open(on_wake=lambda: None)
+
+    assert await storage.count(JobFilter(), limit=9) == 0
+    await storage.close()
+
+
+async def test_who_has_no_right_is_told(stranger: str, other_schema: str) -> None:
+    with pytest.raises(StorageUnavailable, match="refuses what jobs need"):
+        await PostgresStorage(url_of(stranger, other_schema)).open(on_wake=lambda: None)
+
+
+def url_of(user: str, schema: str) -> str:
+    address = urlsplit(postgres.url(schema))
+    return address._replace(netloc=f"{user}:stranger@{address.netloc.rpartition('@')[2]}").geturl()
+
+
 # ── months ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -157,6 +187,41 @@ async def test_a_dropped_month_leaves_no_table(storage: PostgresStorage) -> None
 
     left = "select relname from pg_class where relname like '%1999_01' and relnamespace = $1::regnamespace"
     assert postgres.query(left, postgres.SCHEMA) == []
+
+
+async def test_f11_nodes_that_drop_a_month_at_once_leave_no_trace_of_it(storage: PostgresStorage) -> None:
+    others = [PostgresStorage(postgres.url()) for _ in range(3)]
+    for other in others:
+        await other.open(on_wake=lambda: None)
+    for _ in range(5):
+        await finished(storage, job(created=to_moment(datetime(1999, 1, 31, tzinfo=UTC))))
+
+        async with create_task_group() as tasks:
+            for other in others:
+                tasks.start_soon(other.drop_month, date(1999, 1, 1))
+
+        assert date(1999, 1, 1) not in [info.month for info in await storage.months()]
+    for other in others:
+        await other.close()
+
+
+async def test_f44_a_month_is_dropped_when_nobody_reads_the_archive(
+    storage: PostgresStorage,
+) -> None:
+    await finished(storage, job(created=to_moment(datetime(1999, 1, 31, tzinfo=UTC))))
+    reader = await asyncpg.connect(postgres.ADDRESS)
+    await reader.execute(f"begin; select from {postgres.SCHEMA}.finished")
+    hasty = PostgresStorage(postgres.url(), deadline=0.5)
+    await hasty.open(on_wake=lambda: None)
+
+    with pytest.raises(StorageUnavailable, match="lock timeout"):
+        await hasty.drop_month(date(1999, 1, 1))
+    await reader.execute("commit")
+
+    await storage.drop_month(date(1999, 1, 1))
+    assert await storage.months() == []
+    await hasty.close()
+    await reader.close()
 
 
 async def test_a_month_that_was_detached_is_history_again_when_it_is_attached(storage: PostgresStorage) -> None:

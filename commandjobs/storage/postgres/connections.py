@@ -24,6 +24,30 @@ CONNECT_TIMEOUT = 5.0
 BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
 
 
+@asynccontextmanager
+async def in_transaction(connection: asyncpg.Connection, *, patience: str = LOCK_TIMEOUT) -> AsyncGenerator[None]:
+    """One transaction on a connection that is nobody else's. Behind a pooler every statement with an answer needs one:
+    it is prepared and run in two steps, which else might be two servers'.
+
+    patience: how long a lock is waited for; "0": for ever.
+    """
+    await connection.execute(f"begin; set local lock_timeout = '{patience}'")
+    try:
+        yield
+        await connection.execute("commit")
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("rollback")
+        raise
+
+
+async def is_pooled(connection: asyncpg.Connection) -> bool:
+    """Whether a pooler stands between: the process id that it tells is not that of the server."""
+    async with in_transaction(connection):
+        [(pid,)] = await connection.fetch("select pg_backend_pid()")
+    return bool(pid != connection.get_server_pid())
+
+
 class PostgresConnection:
     """One connection."""
 
@@ -69,7 +93,8 @@ class PostgresDriver:
         """Nothing is opened yet."""
         self.address = address
         self.place = address.place
-        self.pooled = bool(address.pooled)
+        self.pooled = address.pooled is not False
+        """Also until it is found out: what a pooler cannot do is not asked for before."""
         self._writers: Pool[PostgresConnection] | None = None
         self._readers: Pool[PostgresConnection] | None = None
 
