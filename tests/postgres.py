@@ -3,8 +3,10 @@
 import asyncio
 import os
 import threading
+import zlib
 from collections.abc import Coroutine
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -15,7 +17,9 @@ from commandjobs.storage.postgres.storage import PostgresStorage
 T = TypeVar("T")
 
 ADDRESS = os.environ.get("COMMANDJOBS_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
-SCHEMA = f"commandjobs_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+CHECKOUT = zlib.crc32(str(Path(__file__).resolve()).encode())
+"""Two checkouts may be tested on one server at the same time."""
+SCHEMA = f"commandjobs_test_{CHECKOUT:08x}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 EMPTY = """
 do $$
 declare name text;
