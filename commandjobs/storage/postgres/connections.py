@@ -14,14 +14,12 @@ import asyncpg
 from commandjobs.storage.postgres.address import Address
 from commandjobs.storage.postgres.errors import is_lost, raise_translated
 from commandjobs.storage.queries import Statement
-from commandjobs.storage.sql.driver import TryAgain
+from commandjobs.storage.sql.driver import PATIENCE, TryAgain
 
 WRITERS, READERS = 6, 3
 """Most connections of a process."""
-LOCK_TIMEOUT = "5s"
 CONNECT_TIMEOUT = 5.0
 """Seconds for one attempt to connect."""
-BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
 
 
 class PostgresConnection:
@@ -114,11 +112,11 @@ class PostgresDriver:
             raise TryAgain(f"{type(error).__name__}: {error}") from error
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[PostgresConnection]:
+    async def transaction(self, *, patience: float = PATIENCE) -> AsyncGenerator[PostgresConnection]:
         """One transaction."""
         if self._writers is None:
             self._writers = Pool(self, WRITERS)
-        async with self._writers.connection() as connection, self._transaction(connection):
+        async with self._writers.connection() as connection, self._transaction(connection, patience):
             yield connection
 
     @asynccontextmanager
@@ -159,10 +157,10 @@ class PostgresDriver:
         self._writers = self._readers = None
 
     @asynccontextmanager
-    async def _transaction(self, connection: PostgresConnection) -> AsyncGenerator[None]:
+    async def _transaction(self, connection: PostgresConnection, patience: float = PATIENCE) -> AsyncGenerator[None]:
         committing = False
         try:
-            await connection.raw.execute(BEGIN)
+            await connection.raw.execute(f"begin; set local lock_timeout = {round(patience * 1000)}")
             yield
             committing = True
             await connection.raw.execute("commit")

@@ -12,6 +12,10 @@ from typing import Any, Protocol
 from commandjobs.storage.queries import Statement
 
 
+PATIENCE = 5.0
+"""Seconds that a lock is waited for."""
+
+
 class TryAgain(Exception):
     """The transaction was rolled back and may go better: a deadlock, a lock not got in time, a serialization failure,
     a server that cannot be reached or refuses writes for now.
@@ -63,8 +67,10 @@ class Driver(Protocol):
     place: str
     """What is said of it in errors: host, database and schema, without secrets."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """One transaction: committed at the end, rolled back by an error. No lock is waited for longer than 5 s."""
+    def transaction(self, *, patience: float = PATIENCE) -> AbstractAsyncContextManager[Connection]:
+        """One transaction: committed at the end, rolled back by an error. No lock is waited for longer than `patience`
+        seconds.
+        """
         ...
 
     def statement(self) -> AbstractAsyncContextManager[Connection]:

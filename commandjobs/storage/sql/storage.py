@@ -201,7 +201,7 @@ class SqlStorage:
                 return before
             return await inserting.insert(change, call)
 
-        inserted = await self._change(insert, call.now, call.taking, only_own=True)
+        inserted = await self._change(insert, call.now, call.taking, only_own=True, for_names=True)
         if landed is not None:
             landed(inserted)
         return inserted
@@ -622,7 +622,7 @@ class SqlStorage:
                 change.claimed[:] = await self._claimed_by(connection, taking.owner, taking.token)
             return change, answer
 
-        change, answer = await self._transactions.write(transact)
+        change, answer = await self._transactions.write(transact, for_names=for_names)
         if change.ended and self._on_ended is not None:
             self._on_ended([copy(row) for row in change.ended])
         if change.unswept or change.timed or (change.ready and not told):
@@ -635,6 +635,7 @@ class SqlStorage:
         found = await connection.rows(self._dialect.sql["claimed_by"], owner=owner, token=token)
         return [to_row(columns) for columns in found]
 
+        for_names: bool = False,
     async def _run_alone(self, name: str, /, **parameters: Any) -> None:
         async def run(connection: Connection, _: Try) -> None:
             await connection.run(self._dialect.sql[name], **parameters)
