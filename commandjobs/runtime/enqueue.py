@@ -16,7 +16,7 @@ from commandjobs.errors import DuplicateRefId, InvalidOption, InvalidRequest
 from commandjobs.model.row import JobRow
 from commandjobs.model.settle import bound_attempt
 from commandjobs.model.state import Hold
-from commandjobs.options import OptionDefaults, ResolvedOptions, resolve
+from commandjobs.options import InThread, OptionDefaults, ResolvedOptions, parents_in, resolve
 from commandjobs.ref import Follower, JobRef
 from commandjobs.runtime.execution import Execution
 from commandjobs.runtime.ref_ids import RefIds
@@ -111,6 +111,13 @@ class Enqueuer:
         await self._insert(rows, template.options, now)
         return [self._ref(row) for row in rows]
 
+    async def mark_attempt(self, depends_on: Any) -> None:
+        """Have what `_bind` needs on disk: an enqueue that runs in the caller's thread cannot wait for it there."""
+        parents = parents_in(depends_on)
+        execution = running.get(None)
+        if isinstance(execution, Execution) and not execution.transient and execution.row.id in parents:
+            await self._dispatcher.marks.ensure(execution)
+
     async def enqueue_like(self, row: JobRow, *, by: str | None) -> JobRef[Any]:
         """Store a new job with command, request and options of another; not its dates, dependencies and keys."""
         options: dict[str, Any] = {
@@ -134,7 +141,13 @@ class Enqueuer:
     def _template(self, definition: CommandDefinition, options: Mapping[str, Any], now: int) -> Template:
         template = None if options else self._plain.get(definition)
         if template is None:
-            resolved = resolve(definition, options, defaults=self._defaults, now_us=now)
+            resolved = resolve(
+                definition,
+                options,
+                defaults=self._defaults,
+                now_us=now,
+                supports_connection=self._storage.capabilities.transactional_enqueue,
+            )
             if resolved.callback is not None:
                 self._commands.callback(resolved.callback, definition)
             template = Template(resolved, _columns(definition, resolved))
@@ -186,8 +199,16 @@ class Enqueuer:
         return await self._insert_bound(rows, options, now)
 
     def _insert_bound(self, rows: list[JobRow], options: ResolvedOptions, now: int) -> Awaitable[list[Inserted]]:
+        if options.connection is not None:
+            return self._insert_within(rows, options.connection, now)
         claim = self._dispatcher.fetcher.admits(options.queue, options.priority, len(rows))
         return self._storage.insert(rows, now=now, claim=claim, landed=partial(self._landed, rows))
+
+    def _insert_within(self, rows: list[JobRow], connection: Any, now: int) -> Awaitable[list[Inserted]]:
+        """In the caller's transaction, before whose commit nobody may start them: also not this node."""
+        blocking = isinstance(connection, InThread)
+        given = connection.connection if blocking else connection
+        return self._storage.insert_within(rows, connection=given, blocking=blocking, now=now)
 
     def _landed(self, rows: list[JobRow], inserted: list[Inserted]) -> None:
         """Stored, and perhaps owned: the caller may have been cancelled meanwhile, and the jobs have to run."""
@@ -213,8 +234,9 @@ class Enqueuer:
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}). Choose another ref id, or pass "
                 'on_duplicate="return" to get that job.'
             )
-        found = await self._storage.job(inserted.id)
-        there = found.row if found is not None else None
+        there = inserted.row
+        if there is None and (found := await self._storage.job(inserted.id)) is not None:
+            there = found.row
         if there is None or (there.command, there.request_body) != (row.command, row.request_body):
             raise DuplicateRefId(
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}), and it is other work: its "

@@ -5,7 +5,7 @@ What is here runs the named statements as they are; a database that lacks a feat
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from commandjobs.model.row import JobRow
 from commandjobs.storage.queries import Statement, Style, statement
@@ -30,6 +30,10 @@ class Dialect:
         self.bodies = bodies
         self.sql = {name: statement(name, body, style=style) for name, body in bodies.items()}
         self._style: Style = style
+
+    def styled(self, style: Style) -> Self:
+        """The same for a driver that wants parameters otherwise."""
+        return self if style == self._style else type(self)(self.bodies, style=style)
 
     def composed(self, *parts: str) -> Statement:
         """A statement put together from named fragments: only the filters of `find` are."""

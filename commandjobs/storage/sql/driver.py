@@ -4,7 +4,7 @@ A driver translates its errors once, at its edge: into the three errors of a sto
 never leave the package.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import Any, Protocol
@@ -58,6 +58,14 @@ class Connection(Protocol):
 
     async def run(self, statement: Statement, /, **parameters: Any) -> None:
         """Run a statement whose answer nobody needs."""
+        ...
+
+
+class Look(Protocol):
+    """Runs statements that only look, by their names: on whatever connection."""
+
+    def __call__(self, name: str, /, **parameters: Any) -> Awaitable[Sequence[Sequence[Any]]]:
+        """The rows of a named statement."""
         ...
 
 

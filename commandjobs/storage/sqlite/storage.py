@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from commandjobs.errors import StorageUnavailable
+from commandjobs.errors import InvalidOption, StorageUnavailable
 from commandjobs.handover import LoopCalls
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import LogLine
@@ -224,6 +224,14 @@ class SqliteStorage:
         call = Insertion(rows, now, None if claim is None else self._taking(claim))
         size = size_of(rows)
         return self._writer.run(INSERT, call, rows=len(rows), size=size, after=self._mover.after, landed=landed)
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """One connection writes to the file, so no job can be part of anybody else's transaction."""
+        raise InvalidOption(
+            "connection: an SQLite queue is written by a connection of its own. Enqueue after the commit."
+        )
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
