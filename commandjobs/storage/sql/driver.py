@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from commandjobs.storage.queries import Statement
 
-
 PATIENCE = 5.0
 """Seconds that a lock is waited for."""
 

@@ -69,17 +69,17 @@ class Joiner:
         caller = await self._ready(connection, blocking=blocking)
         dialect = self._dialects.setdefault(caller.style, self._dialect.styled(caller.style))
         seen_outside = Names()
-        for _ in range(TRIES):
+        for tries_left in reversed(range(TRIES)):
             change = Change(dialect, caller, now)
             try:
                 return await self._in_savepoint(change, caller, rows, seen_outside)
             except Taken as error:
-                taken = error
+                if not tries_left:
+                    raise StorageUnavailable(
+                        f"{TRIES} times others took the ref id or unique key while this tried to. Nothing was enqueued."
+                    ) from error
                 seen_outside = await names_of(self._seen, rows)
-        raise StorageUnavailable(
-            f"The ref id or unique key was taken by others {TRIES} times while this tried to have it. Nothing was "
-            "enqueued."
-        ) from taken
+        raise AssertionError("The last try returns or raises.")
 
     async def _ready(self, connection: Any, *, blocking: bool) -> Caller:
         caller = recognised(connection)

@@ -1,7 +1,7 @@
 """asyncpg: its connections, also as a pool lends them."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -21,7 +21,7 @@ class AsyncpgCaller:
     kind = "a Connection of asyncpg"
     blocking = False
     databases = frozenset({"postgresql"})
-    style: ClassVar[Style] = "$1"
+    style: Style = "$1"
 
     def __init__(self, connection: "asyncpg.Connection | PoolConnectionProxy") -> None:
         """Over asyncpg's own."""

@@ -1,7 +1,7 @@
 """Django: the connection of a database alias, in the thread that uses it."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -27,13 +27,17 @@ class DjangoCaller:
 
     kind = "a connection of Django"
     blocking = True
-    style: ClassVar[Style] = "%s"
+    style: Style = "%s"
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         """Over Django's own."""
         self._wrapper = wrapper
         self.databases = frozenset({wrapper.vendor})
-        self.raw: object = wrapper if wrapper.connection is None else wrapper.connection
+
+    @property
+    def raw(self) -> object:
+        """The driver's own connection, once there is one."""
+        return self._wrapper.connection
 
     async def begin(self) -> None:
         """It is at hand."""
@@ -42,7 +46,9 @@ class DjangoCaller:
         """Why nothing can be enqueued on it now."""
         if self._wrapper.needs_rollback:
             return FAILED
-        if not self._wrapper.in_atomic_block and self._wrapper.autocommit:
+        is_connected = self._wrapper.connection is not None
+        by_itself = self._wrapper.autocommit if is_connected else self._wrapper.settings_dict["AUTOCOMMIT"]
+        if by_itself and not self._wrapper.in_atomic_block:
             return autocommit("open one with `with transaction.atomic():`")
         return None
 

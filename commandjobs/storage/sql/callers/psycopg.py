@@ -1,7 +1,7 @@
 """psycopg 3: its connections, blocking and async, also as a pool lends them."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -26,7 +26,7 @@ class PsycopgCaller:
     kind = "a Connection of psycopg"
     blocking = True
     databases = frozenset({"postgresql"})
-    style: ClassVar[Style] = "%s"
+    style: Style = "%s"
 
     def __init__(self, connection: "psycopg.Connection[Any]") -> None:
         """Over psycopg's own."""
@@ -56,7 +56,7 @@ class AsyncPsycopgCaller:
     kind = "an AsyncConnection of psycopg"
     blocking = False
     databases = frozenset({"postgresql"})
-    style: ClassVar[Style] = "%s"
+    style: Style = "%s"
 
     def __init__(self, connection: "psycopg.AsyncConnection[Any]") -> None:
         """Over psycopg's own."""

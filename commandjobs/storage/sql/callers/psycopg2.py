@@ -1,7 +1,7 @@
 """psycopg2: its connections."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg2.extensions
 
@@ -20,7 +20,7 @@ class Psycopg2Caller:
     kind = "a connection of psycopg2"
     blocking = True
     databases = frozenset({"postgresql"})
-    style: ClassVar[Style] = "%s"
+    style: Style = "%s"
 
     def __init__(self, connection: "psycopg2.extensions.connection") -> None:
         """Over psycopg2's own."""

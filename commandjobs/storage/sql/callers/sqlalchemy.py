@@ -46,7 +46,16 @@ class SqlalchemyCaller:
         except InvalidRequestError as error:
             raise _unusable(self.kind, error) from error
         self._about = About(self._connection)
-        self.databases, self.style = self._about.databases, self._about.style
+
+    @property
+    def databases(self) -> frozenset[str]:
+        """What its dialect is for."""
+        return self._about.databases
+
+    @property
+    def style(self) -> Style:
+        """As its driver wants it."""
+        return self._about.style
 
     @property
     def raw(self) -> object:
@@ -89,7 +98,16 @@ class AsyncSqlalchemyCaller:
                 "connection:`."
             )
         self._about = About(under)
-        self.databases, self.style = self._about.databases, self._about.style
+
+    @property
+    def databases(self) -> frozenset[str]:
+        """What its dialect is for."""
+        return self._about.databases
+
+    @property
+    def style(self) -> Style:
+        """As its driver wants it."""
+        return self._about.style
 
     @property
     def raw(self) -> object:
@@ -122,7 +140,7 @@ class About:
                 f"connection: SQLAlchemy's driver {dialect.driver!r} takes its parameters by name "
                 f"({dialect.paramstyle}), and the job is stored by a statement that numbers them. Use another driver."
             )
-        self.style = STYLES.get(dialect.paramstyle, "?")
+        self.style: Style = STYLES.get(dialect.paramstyle, "?")
 
     @property
     def raw(self) -> object:

@@ -10,6 +10,7 @@ class Cursor:
 class BaseDatabaseWrapper:
     vendor: str
     connection: Any
+    settings_dict: dict[str, Any]
     autocommit: bool
     in_atomic_block: bool
     needs_rollback: bool
