@@ -114,7 +114,7 @@ async def stored_before(change: Change, call: Insertion) -> list[Inserted] | Non
         same = [row for row in call.rows if _is_same(row, stored.get(row.ref_id))]
         if len(same) < len(call.rows):
             return None
-    ids = dict(found)
+    ids = {ref: id for ref, id in found}  # noqa: C416  rows are sequences
     answers: list[Inserted] = []
     for row in call.rows:
         there = stored.get(row.ref_id)
@@ -221,7 +221,7 @@ async def names_of(look: Look, rows: Collection[JobRow]) -> Names:
     refs = sorted({row.ref_id for row in rows if not row.fresh})
     keys = sorted({(row.command, row.unique_key) for row in rows if row.unique_key is not None})
     if refs:
-        names.refs = {ref: id for ref, id in await look("taken_refs", refs=refs)}  # noqa: C416
+        names.refs = {ref: id for ref, id in await look("taken_refs", refs=refs)}  # noqa: C416  the same
     if keys:
         found = await look("key_holders", commands=[command for command, _ in keys], keys=[key for _, key in keys])
         names.keys = {(command, key): (id, ref) for command, key, id, ref in found}

@@ -383,13 +383,16 @@ class SqlStorage:
 
     async def months(self) -> list[MonthInfo]:
         """Archive months in which something lies."""
-        infos: list[MonthInfo] = []
-        for month in await self._months():
-            first, following = month_range(month)
-            [(newest,)] = await self._reader.rows("newest_end", first=first, following=following)
-            if newest is not None:
-                infos.append(MonthInfo(month, newest))
-        return infos
+        months = await self._months()
+        ranges = [month_range(month) for month in months]
+        found = await self._reader.rows(
+            "newest_ends",
+            numbers=list(range(len(months))),
+            firsts=[first for first, _ in ranges],
+            followings=[following for _, following in ranges],
+        )
+        ends = {number: newest for number, newest in found if newest is not None}
+        return [MonthInfo(month, ends[number]) for number, month in enumerate(months) if number in ends]
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -455,7 +458,7 @@ class SqlStorage:
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def drop_month(self, month: date) -> int:
-        """Delete a month: summaries first, so that a process that dies in between leaves a month that is dropped again."""
+        """Delete a month: summaries first, so that a process that dies in between leaves one that is dropped again."""
         first, following = month_range(month)
         dropped = after = 0
         while True:
@@ -514,7 +517,7 @@ class SqlStorage:
         async def insert(connection: Connection, this: Try) -> list[int]:
             if this.unknown:  # either all of them are there, or none
                 refs = [row.ref_id for row in rows]
-                found = dict(await connection.rows(self._dialect.sql["taken_refs"], refs=refs))
+                found = {ref: id for ref, id in await connection.rows(self._dialect.sql["taken_refs"], refs=refs)}  # noqa: C416
                 if found:
                     return [found[ref] for ref in refs]
             return await self._dialect.insert_simple(connection, rows, token=token)
