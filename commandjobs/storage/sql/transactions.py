@@ -28,7 +28,6 @@ WAIT_FOR_NAMES = 3
 """Connections on which names may be waited for at the same time: half of those that write."""
 
 
-
 @dataclass(slots=True)
 class Try:
     """What a try must know of those before it."""
