@@ -1,6 +1,7 @@
 """E-16: a connection that a job cannot be part of is refused, with the reason and the way out."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests import postgres
 from tests.lifecycle.commands import LifeNote, LifeNothing, stage
 from tests.transactional.callers import ADDRESS, Asyncpg, Caller, Django, Psycopg, address_for, set_up_django
 
+ROOT = Path(__file__).parents[2]
 ELSEWHERE = ADDRESS.rpartition("/")[0] + "/postgres"
 """Another database of the same server."""
 
@@ -134,6 +136,20 @@ async def test_e16_without_the_rights(jobs: BackgroundJobs, someone: Asyncpg) ->
 
     with pytest.raises(InvalidOption, match="may not write to PostgreSQL at"):
         await someone.enqueue(jobs, LifeNothing)
+
+
+async def test_e16_with_the_rights_that_the_docs_name(jobs: BackgroundJobs, someone: Asyncpg) -> None:
+    page = (ROOT / "docs" / "how-to" / "transactional-enqueue.md").read_text(encoding="utf-8")
+    [grants] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    taken = await jobs.enqueue_command(LifeNote, "a", ref_id="taken")
+    await someone.execute("create role shop")
+    await someone.execute(re.sub(r"\bjobs\b", postgres.SCHEMA, grants) + "set local role shop")
+
+    ref = await someone.enqueue(jobs, LifeNote, "b", unique_key="k", ref_id="mine", worker="w", depends_on=taken.id)
+    again = await someone.enqueue(jobs, LifeNote, "a", ref_id="taken", on_duplicate="return")
+
+    assert ref.created
+    assert again.id == taken.id
 
 
 async def test_e16_session_without_a_bind(jobs: BackgroundJobs) -> None:
