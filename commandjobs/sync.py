@@ -133,8 +133,9 @@ class SyncBackgroundJobs:
         enqueuer = self._enqueuer()
         if self._jobs.loop is not None:
             check_loop(self._jobs.loop)
-        if "depends_on" in options:
-            self._run(lambda: enqueuer.mark_attempt(options["depends_on"]))
+        mark = enqueuer.to_be_marked(options["depends_on"]) if "depends_on" in options else None
+        if mark is not None:
+            self._run(mark)
         return enqueuer
 
     # ── transient ───────────────────────────────────────────────────────────────────────────────────────────────────

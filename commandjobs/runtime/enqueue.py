@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,12 +111,12 @@ class Enqueuer:
         await self._insert(rows, template.options, now)
         return [self._ref(row) for row in rows]
 
-    async def mark_attempt(self, depends_on: Any) -> None:
-        """Have what `_bind` needs on disk: an enqueue that runs in the caller's thread cannot wait for it there."""
-        parents = parents_in(depends_on)
-        execution = running.get(None)
-        if isinstance(execution, Execution) and not execution.transient and execution.row.id in parents:
-            await self._dispatcher.marks.ensure(execution)
+    def to_be_marked(self, depends_on: Any) -> Callable[[], Awaitable[None]] | None:
+        """What an enqueue that runs in its caller's thread cannot wait for there, and is to be awaited on the loop
+        before: the start mark of the attempt that makes it, if that is among the parents.
+        """
+        execution = _attempt_among(parents_in(depends_on))
+        return None if execution is None else partial(self._dispatcher.marks.ensure, execution)
 
     async def enqueue_like(self, row: JobRow, *, by: str | None) -> JobRef[Any]:
         """Store a new job with command, request and options of another; not its dates, dependencies and keys."""
@@ -163,8 +163,8 @@ class Enqueuer:
 
     async def _bind(self, rows: list[JobRow], parents: tuple[int, ...]) -> None:
         """If one of the parents is the attempt that enqueues these, they belong to that attempt."""
-        execution = running.get(None)
-        if not isinstance(execution, Execution) or execution.transient or execution.row.id not in parents:
+        execution = _attempt_among(parents)
+        if execution is None:
             return
         # The start mark goes to disk first: after a crash this attempt must count, or the next one would get its jobs.
         await self._dispatcher.marks.ensure(execution)
@@ -242,6 +242,14 @@ class Enqueuer:
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}), and it is other work: its "
                 f"command or request differs from this one of {row.command}. Choose another ref id."
             )
+
+
+def _attempt_among(parents: Collection[int]) -> Execution | None:
+    """The attempt that runs here, if it is one of a job's parents."""
+    execution = running.get(None)
+    if not isinstance(execution, Execution) or execution.transient or execution.row.id not in parents:
+        return None
+    return execution
 
 
 def _columns(definition: CommandDefinition, options: ResolvedOptions) -> dict[str, Any]:

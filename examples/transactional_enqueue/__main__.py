@@ -27,9 +27,9 @@ async def main(database: str) -> None:
     async with BackgroundJobs(f"{database}?schema=shop_jobs") as jobs:
         ways: dict[str, Order] = {
             "asyncpg": partial(with_asyncpg.place_order, jobs, database),
-            "psycopg": partial(asyncio.to_thread, with_psycopg.place_order, jobs, database),
+            "psycopg": in_thread(partial(with_psycopg.place_order, jobs, database)),
             "SQLAlchemy": partial(with_sqlalchemy.place_order, jobs, database),
-            "Django": partial(asyncio.to_thread, partial(in_django, jobs)),
+            "Django": in_thread(partial(in_django, jobs)),
         }
         for name, place_order in ways.items():
             print(name, flush=True)
@@ -38,6 +38,13 @@ async def main(database: str) -> None:
             ref = await place_order(f"Ada, by {name}", in_stock=True)
             await jobs.ref(ref.id).wait(timeout=60)
         print((await jobs.find_jobs()).total, "jobs, none of them for nobody")
+
+
+def in_thread(place_order: Callable[..., Ref]) -> Order:
+    async def place(customer: str, *, in_stock: bool) -> Ref:
+        return await asyncio.to_thread(place_order, customer, in_stock=in_stock)
+
+    return place
 
 
 def in_django(jobs: BackgroundJobs, customer: str, *, in_stock: bool) -> Ref:

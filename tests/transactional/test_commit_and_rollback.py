@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from commandjobs import BackgroundJobs, DuplicateRefId
+from commandjobs import BackgroundJobs, DuplicateRefId, JobNotFound
 from tests import postgres
 from tests.lifecycle.commands import LifeEcho, LifeNote, LifeNothing, stage
 from tests.transactional.callers import ORDERS, Caller, orders
@@ -49,6 +49,13 @@ async def test_e16_never_runs_before_the_commit(jobs: BackgroundJobs, caller: Ca
     await jobs.ref(ref.id).wait(timeout=60)
 
     assert stage.done == ["sent"]
+
+
+async def test_e16_nobody_can_wait_for_it_before_the_commit(jobs: BackgroundJobs, someone: Caller) -> None:
+    ref = await someone.enqueue(jobs, LifeNote, "sent")
+
+    with pytest.raises(JobNotFound, match=f"no job with id {ref.id}"):
+        await ref.wait(timeout=60)
 
 
 async def test_e16_connection_lost_before_the_commit_leaves_nothing(jobs: BackgroundJobs, either: Caller) -> None:

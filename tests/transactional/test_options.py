@@ -4,15 +4,18 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from commandjobs import (
     AsyncCommand,
     BackgroundJobs,
+    Command,
     DuplicateRefId,
     InvalidOption,
     InvalidRequest,
     JobState,
+    SyncCommand,
     UnknownDependency,
     current_job,
     current_jobs,
@@ -30,7 +33,7 @@ from tests.lifecycle.commands import (
     state,
     until_state,
 )
-from tests.transactional.callers import Asyncpg, Caller
+from tests.transactional.callers import ADDRESS, Asyncpg, Caller
 
 
 class TransactionalCallback(AsyncCommand[str]):
@@ -290,8 +293,25 @@ class TransactionalBatch(AsyncCommand[str]):
             raise RuntimeError("not yet")
 
 
-async def test_e16_jobs_of_an_attempt_that_failed_do_not_run_and_give_their_ref_id_free(jobs: BackgroundJobs) -> None:
-    ref = await jobs.enqueue_command(TransactionalBatch, "mine")
+@retry(limit=1, backoff="fixed", delay=0.0)
+class TransactionalThreadBatch(SyncCommand[str]):
+    """The same in a thread, with a blocking connection."""
+
+    def run(self, request: str) -> None:
+        job = current_job()
+        with psycopg.connect(ADDRESS) as own:
+            note = f"of attempt {job.attempt}"
+            enqueue = current_jobs().sync.enqueue_command
+            enqueue(LifeNote, note, depends_on=job.id, ref_id=request, connection=own)
+        if job.attempt == 1:
+            raise RuntimeError("not yet")
+
+
+@pytest.mark.parametrize("batch", [TransactionalBatch, TransactionalThreadBatch])
+async def test_e16_jobs_of_an_attempt_that_failed_do_not_run_and_give_their_ref_id_free(
+    jobs: BackgroundJobs, batch: type[Command[str, None]]
+) -> None:
+    ref = await jobs.enqueue_command(batch, "mine")
     await ref.wait(timeout=60)
 
     assert await state(jobs, ref.id) is JobState.COMPLETED

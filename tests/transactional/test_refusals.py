@@ -109,6 +109,14 @@ async def test_e16_given_back_to_its_pool(jobs: BackgroundJobs) -> None:
             await jobs.enqueue_command(LifeNothing, connection=connection)
 
 
+async def test_e16_in_a_pipeline(jobs: BackgroundJobs) -> None:
+    with psycopg.connect(ADDRESS) as connection:
+        with connection.pipeline(), pytest.raises(InvalidOption, match="is in pipeline mode"):
+            jobs.sync.enqueue_command(LifeNothing, connection=connection)
+
+        assert jobs.sync.enqueue_command(LifeNothing, connection=connection).created
+
+
 async def test_e16_in_a_transaction_that_has_failed(jobs: BackgroundJobs, caller: Caller) -> None:
     with suppress(Exception):
         await caller.execute("select 1 / 0")
@@ -259,6 +267,16 @@ async def test_e16_savepoint_of_the_callers_own_takes_the_job_with_it(jobs: Back
 
     assert await jobs.get_job(gone.id) is None
     assert stage.done == ["kept"]
+
+
+async def test_e16_blocking_connection_on_the_thread_of_the_loop(jobs: BackgroundJobs) -> None:
+    """It blocks the loop, as everything does that is done there with such a connection."""
+    parent = await jobs.enqueue_command(LifeNote, "a")
+    with psycopg.connect(ADDRESS) as connection:
+        ref = jobs.sync.enqueue_command(LifeNote, "b", connection=connection, depends_on=parent)
+    await jobs.ref(ref.id).wait(timeout=60)
+
+    assert stage.done == ["a", "b"]
 
 
 async def test_e16_blocking_session_inside_an_async_one(jobs: BackgroundJobs) -> None:

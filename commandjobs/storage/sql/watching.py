@@ -9,8 +9,6 @@ from contextlib import suppress
 from heapq import heappop, heappush
 from time import monotonic
 
-from commandjobs.errors import StorageError
-
 _log = logging.getLogger("commandjobs.storage")
 
 FIRST_LOOK = 0.002
@@ -64,7 +62,7 @@ class CommitWatch:
             due[id] = since
         try:
             there = await self._visible(sorted(due))
-        except StorageError as error:
+        except Exception as error:  # whatever it is: their jobs are found all the same, only later
             _log.info("A look for committed transactions failed: %s", error)
             there = ()
         if there:

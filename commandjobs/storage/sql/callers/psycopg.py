@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from commandjobs.storage.queries import Statement, Style
@@ -85,6 +85,8 @@ def _refusal(connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
     status = connection.info.transaction_status
     if connection.closed:
         return CLOSED
+    if connection.pgconn.pipeline_status is not PipelineStatus.OFF:
+        return "is in pipeline mode, where an error would end your transaction: enqueue before or after the pipeline"
     if status is TransactionStatus.INERROR:
         return FAILED
     if status is TransactionStatus.IDLE and connection.autocommit:
