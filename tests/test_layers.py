@@ -23,7 +23,10 @@ DRAWING = (  # the modules of a layer, and what else they may import
     ("runtime", f"{PROTOCOL} {COMMANDS} clock handover {FLOOR}"),
     (FACE, f"runtime storage {PROTOCOL} {COMMANDS} clock handover {FLOOR}"),
     ("moving", f"{PROTOCOL} {FLOOR}"),  # from one storage to another
-    ("cli __main__ testing", f"{FACE} moving runtime storage storage.memory {PROTOCOL} {COMMANDS} clock handover {FLOOR}"),
+    (
+        "cli __main__ testing",
+        f"{FACE} moving runtime storage storage.memory {PROTOCOL} {COMMANDS} clock handover {FLOOR}",
+    ),
 )
 MAY_IMPORT = {part: {*layer.split(), *below.split()} for layer, below in DRAWING for part in layer.split()}
 

@@ -1,12 +1,11 @@
 """asyncpg's errors, translated once: into what the storage raises, or what it tries again."""
 
-import asyncio
 import re
 from typing import NoReturn
 
 import asyncpg
 
-from commandjobs.errors import StorageCorrupt, StorageFull
+from commandjobs.errors import StorageCorrupt, StorageFull, StorageUnavailable
 from commandjobs.model.moment import month_of
 from commandjobs.storage.sql.driver import MonthMissing, OutcomeUnknown, Taken, TryAgain
 
@@ -24,10 +23,14 @@ ROLLED_BACK = {
 }
 UNREACHABLE = ("08", "57P01", "57P02", "57P05")
 """SQLSTATEs, or their beginnings, of a connection that is gone."""
+FORBIDDEN = "42501"
 FULL = ("53100", "53400")
 CORRUPT = ("XX001", "XX002")
 PARTITION_KEY = re.compile(r"\(created\) = \((-?\d+)\)")
-LOST = (OSError, asyncpg.InterfaceError, asyncio.IncompleteReadError, EOFError)
+LOST = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a connection raises that was cut, also in the middle of something: asyncpg then says that it was in a state that
+cannot be.
+"""
 
 
 def is_lost(error: BaseException) -> bool:
@@ -51,6 +54,10 @@ def raise_translated(error: BaseException, place: str, *, committing: bool) -> N
         raise Taken(error.message) from error
     if code == "23514" and (found := PARTITION_KEY.search(error.detail or "")):
         raise MonthMissing(month_of(int(found[1]))) from error
+    if code == FORBIDDEN:
+        raise StorageUnavailable(
+            f"{place} refuses what jobs need ({error.message}). Grant its user the rights, or connect as another."
+        ) from error
     if code.startswith(FULL):
         raise StorageFull(
             f"{place} has no space left ({error.message}). Free some; everything goes on by itself then."

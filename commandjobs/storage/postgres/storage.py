@@ -15,7 +15,7 @@ import asyncpg
 from commandjobs.errors import StorageUnavailable
 from commandjobs.model.moment import month_of
 from commandjobs.storage.postgres.address import parse, quoted
-from commandjobs.storage.postgres.connections import PostgresDriver
+from commandjobs.storage.postgres.connections import PostgresDriver, in_transaction, is_pooled
 from commandjobs.storage.postgres.errors import raise_translated
 from commandjobs.storage.postgres.hints import Hints
 from commandjobs.storage.postgres.migrating import check_current, migrate
@@ -53,14 +53,14 @@ class PostgresStorage(SqlStorage):
 
     async def _set_up(self, connection: asyncpg.Connection) -> None:
         if self._address.pooled is None:
-            [(pid,)] = await connection.fetch("select pg_backend_pid()")
-            self._postgres.pooled = pid != connection.get_server_pid()
+            self._postgres.pooled = await is_pooled(connection)
         if self._address.migrate:
             await migrate(connection, self._schema, self._postgres.place)
         else:
             await check_current(connection, self._schema, self._postgres.place)
-        [(now,)] = await connection.fetch("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
-        [*there] = await connection.fetch(self._dialect.sql["partitions"].text)
+        async with in_transaction(connection):
+            [(now,)] = await connection.fetch(self._dialect.sql["clock"].text)
+            [*there] = await connection.fetch(self._dialect.sql["partitions"].text)
         known, month = months_of([name for (name,) in there]), month_of(now)
         for _ in range(MONTHS_AHEAD + 1):
             if month not in known:

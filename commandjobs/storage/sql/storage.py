@@ -319,17 +319,14 @@ class SqlStorage:
 
     async def find(self, wanted: JobFilter, *, after: int | None, limit: int) -> list[SummaryRow]:
         """Matching jobs."""
-        bodies = self._dialect.bodies
-        conditions, parameters = where(wanted, after, bodies)
-        sql = self._dialect.composed(bodies["find"], conditions, bodies["find_newest"])
-        return [to_summary(columns) for columns in await self._reader.run(sql, **parameters, limit=limit)]
+        conditions, parameters = where(wanted, after, self._dialect.bodies)
+        found = await self._reader.run(self._dialect.find(conditions), **parameters, limit=limit)
+        return [to_summary(columns) for columns in found]
 
     async def count(self, wanted: JobFilter, *, limit: int) -> int:
         """How many match."""
-        bodies = self._dialect.bodies
-        conditions, parameters = where(wanted, None, bodies)
-        sql = self._dialect.composed(bodies["count"], conditions, bodies["count_end"])
-        [(number,)] = await self._reader.run(sql, **parameters, limit=limit)
+        conditions, parameters = where(wanted, None, self._dialect.bodies)
+        [(number,)] = await self._reader.run(self._dialect.count(conditions), **parameters, limit=limit)
         return int(number)
 
     async def logs(self, id: int, *, after: int, limit: int) -> list[LogLine]:
@@ -358,13 +355,16 @@ class SqlStorage:
 
     async def months(self) -> list[MonthInfo]:
         """Archive months in which something lies."""
-        infos: list[MonthInfo] = []
-        for month in await self._months():
-            first, following = month_range(month)
-            [(newest,)] = await self._reader.rows("newest_end", first=first, following=following)
-            if newest is not None:
-                infos.append(MonthInfo(month, newest))
-        return infos
+        months = await self._months()
+        ranges = [month_range(month) for month in months]
+        found = await self._reader.rows(
+            "newest_ends",
+            numbers=list(range(len(months))),
+            firsts=[first for first, _ in ranges],
+            followings=[following for _, following in ranges],
+        )
+        ends = {number: newest for number, newest in found if newest is not None}
+        return [MonthInfo(month, ends[number]) for number, month in enumerate(months) if number in ends]
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -472,7 +472,7 @@ class SqlStorage:
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def drop_month(self, month: date) -> int:
-        """Delete a month: summaries first, so that a process that dies in between leaves a month that is dropped again."""
+        """Delete a month: summaries first, so that a process that dies in between leaves one that is dropped again."""
         first, following = month_range(month)
         dropped = after = 0
         while True:
@@ -531,13 +531,14 @@ class SqlStorage:
         async def insert(connection: Connection, this: Try) -> list[int]:
             if this.unknown:  # either all of them are there, or none
                 refs = [row.ref_id for row in rows]
-                found = dict(await connection.rows(self._dialect.sql["taken_refs"], refs=refs))
+                found = {ref: id for ref, id in await connection.rows(self._dialect.sql["taken_refs"], refs=refs)}  # noqa: C416
                 if found:
                     return [found[ref] for ref in refs]
             return await self._dialect.insert_simple(connection, rows, token=token)
 
         try:
-            ids = await self._transactions.write(insert, alone=True, deadline=calls[0].since + self._deadline)
+            alone, deadline = self._dialect.inserts_alone(rows), calls[0].since + self._deadline
+            ids = await self._transactions.write(insert, alone=alone, deadline=deadline)
         except StorageError:
             raise
         except Exception:
@@ -701,7 +702,7 @@ class SqlStorage:
         if stirred or await self._cancellations():
             return True
         claim = self._last_claim
-        kinds = await self._reader.rows("claimable_kinds") if claim is not None else ()
+        kinds = await self._reader.kinds() if claim is not None else ()
         return claim is not None and any(command in claim.commands and claim.serves(queue) for queue, command in kinds)
 
     def _taking(self, claim: Claim | None) -> Taking | None:
