@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 from commandjobs import BackgroundJobs
 from commandjobs.testing import FakeClock
 
+pytest_plugins = ["tests.servers.plugin"]
+
 # Its limits on time (0.2 s for an example) tell of the machine, and a stall would break them.
 settings.register_profile("no watch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no watch")
