@@ -51,7 +51,11 @@ async def work(errand: Errand) -> str:
     tell("start", errand)
     if errand.pause:
         current_job().update_status(0.5, "half")
-        await asyncio.sleep(errand.pause)
+        try:
+            await asyncio.sleep(errand.pause)
+        except asyncio.CancelledError:
+            tell("cut", errand)
+            raise
     tell("end", errand)
     return errand.key
 

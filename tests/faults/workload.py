@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from commandjobs import BackgroundJobs, JobRef, JobState
+from commandjobs import BackgroundJobs, JobRef, JobState, Registry, StorageUnavailable
 from commandjobs.clock import SystemClock
 from tests.faults import commands
 from tests.faults.commands import (
@@ -33,6 +33,7 @@ from tests.faults.points import Kill, Points
 
 ENQUEUERS = 20
 AT_ONCE = 10_000
+BATCH = 500
 DAY = 86_400_000_000
 DATABASE, LEDGER, ERRORS, PASSED = "jobs.db", "ledger", "errors", "passed"
 LIVE = (JobState.QUEUED, JobState.STARTED, JobState.EXECUTED)
@@ -47,18 +48,30 @@ class Plan:
     each: int = 3
     """How many errands each enqueuer has."""
     enqueuers: int = ENQUEUERS
+    kinds: tuple[str, ...] = ()
+    """The names of those errands that it has; none: all."""
     pace: float = 0.0
     """Seconds between two errands of an enqueuer."""
     backlog: int = 0
     """Jobs that nobody expects to end: enqueued before anything else."""
+    bulk: int = 0
+    """Jobs that it is promised in large batches."""
     then: Literal["drain", "stay"] = "drain"
     """When all is enqueued: end when nothing is left to do, or when somebody ends it."""
     execute: bool = True
     kill: Kill | None = None
-    days: int = 0
+    days: float = 0
     """By how many its clock is fast."""
     retention: int | None = None
     """Days; it waits until all months but this one are dropped."""
+    url: str = ""
+    """Of its database; none: the file in the folder."""
+    lease: float = 30.0
+    grace: float = 20.0
+    knows: tuple[str, ...] = ()
+    """The names of those commands that it knows; none: all."""
+    patient: bool = False
+    """An errand that meets a database that is away is given up, and the next one tried."""
 
 
 def live(folder: str, plan: Plan) -> None:
@@ -81,8 +94,8 @@ def live(folder: str, plan: Plan) -> None:
 class ShiftedClock(SystemClock):
     """The machine's time, so many days later."""
 
-    def __init__(self, days: int) -> None:
-        self._shift = days * DAY
+    def __init__(self, days: float) -> None:
+        self._shift = round(days * DAY)
 
     def now(self) -> int:
         return super().now() + self._shift
@@ -90,11 +103,15 @@ class ShiftedClock(SystemClock):
 
 async def _live(home: Path, plan: Plan) -> None:
     retention = None if plan.retention is None else timedelta(days=plan.retention)
-    settings: dict[str, Any] = {"execute": plan.execute, "retention": retention, "clock": ShiftedClock(plan.days)}
-    async with BackgroundJobs(home / DATABASE, **settings) as jobs:
+    settings: dict[str, Any] = {
+        "execute": plan.execute, "retention": retention, "clock": ShiftedClock(plan.days), "lease": plan.lease,
+        "shutdown_grace": plan.grace, "registry": _registry(plan.knows), "node_name": plan.name,
+    }  # fmt: skip
+    async with BackgroundJobs(plan.url or home / DATABASE, **settings) as jobs:
         for start in range(0, plan.backlog, AT_ONCE):
             await jobs.enqueue_many(FaultSlow, [str(start + number) for number in range(AT_ONCE)])
         commands.note("ready", key=plan.name)
+        await _enqueue_bulk(jobs, plan)
         await asyncio.gather(*(_enqueue(jobs, plan, number) for number in range(plan.enqueuers if plan.each else 0)))
         commands.note("enqueued", key=plan.name)
         while plan.retention is not None and len(await jobs.months()) > 1:  # noqa: ASYNC110  nobody else tells
@@ -103,6 +120,15 @@ async def _live(home: Path, plan: Plan) -> None:
             await jobs.serve()
         elif plan.execute:
             await drain(jobs, home)
+
+
+def _registry(names: tuple[str, ...]) -> Registry | None:
+    if not names:
+        return None
+    registry = Registry()
+    for name in names:
+        registry.register(getattr(commands, name))
+    return registry
 
 
 def _redirect_errors(path: Path) -> None:
@@ -116,13 +142,28 @@ def _redirect_errors(path: Path) -> None:
 # ── enqueueing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def _enqueue_bulk(jobs: BackgroundJobs, plan: Plan) -> None:
+    for start in range(0, plan.bulk, BATCH):
+        numbers = range(start, min(start + BATCH, plan.bulk))
+        await enqueue_all(jobs, [Errand(key=f"{plan.name}.bulk.{number}", kind="plain") for number in numbers])
+
+
 async def _enqueue(jobs: BackgroundJobs, plan: Plan, number: int) -> None:
     chance = random.Random(f"{plan.seed} {number}")
+    kinds = [kind for kind in KINDS if kind.__name__ in plan.kinds] if plan.kinds else KINDS
     for errand in range(plan.each):
         # In a small load every kind comes once and again; in a large one it is left to chance.
         turn = plan.seed + number + errand * ENQUEUERS
-        kind = KINDS[turn % len(KINDS)] if plan.each <= 3 else chance.choice(KINDS)
-        await kind(jobs, f"{plan.name}.{number}.{errand}", chance)
+        kind, key = (
+            kinds[turn % len(kinds)] if plan.each <= 3 else chance.choice(kinds),
+            f"{plan.name}.{number}.{errand}",
+        )
+        try:
+            await kind(jobs, key, chance)
+        except StorageUnavailable:
+            if not plan.patient:
+                raise
+            commands.note("refused", key=key)
         if plan.pace:
             await asyncio.sleep(plan.pace)
 
@@ -206,7 +247,11 @@ async def named(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
 
 
 async def many(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
-    errands = [Errand(key=f"{key}.many.{number}", kind="plain") for number in range(5)]
+    await enqueue_all(jobs, [Errand(key=f"{key}.many.{number}", kind="plain") for number in range(5)])
+
+
+async def enqueue_all(jobs: BackgroundJobs, errands: list[Errand]) -> None:
+    """All of them or none."""
     for errand in errands:
         commands.note("asked", key=errand.key, kind="plain")
     refs = await jobs.enqueue_many(FaultAsync, errands)

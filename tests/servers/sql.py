@@ -1,8 +1,10 @@
-"""A statement on a server, through a driver and nothing of the package."""
+"""Statements on a server, through a driver and nothing of the package."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 asyncpg: Any = import_module("asyncpg")
 asyncmy: Any = import_module("asyncmy")
@@ -10,9 +12,25 @@ asyncmy: Any = import_module("asyncmy")
 
 async def ask_postgres(url: str, sql: str = "select 1") -> Any:
     """The first value of its first row."""
-    connection = await asyncpg.connect(url, timeout=30)
-    try:
+    async with connected(url) as connection:
         return await connection.fetchval(sql)
+
+
+async def postgres_rows(url: str, *statements: str) -> list[list[dict[str, Any]]]:
+    """All rows of each statement, as of one moment."""
+    async with connected(url) as connection, connection.transaction(isolation="repeatable_read"):
+        return [[dict(row) for row in await connection.fetch(sql)] for sql in statements]
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncGenerator[Any]:
+    """A connection, in the schema that the URL may name: `?schema=jobs`."""
+    parts = urlsplit(url)
+    schema = parse_qs(parts.query).get("schema", ["public"])[0]
+    address = parts._replace(query="").geturl()
+    connection = await asyncpg.connect(address, timeout=30, server_settings={"search_path": schema})
+    try:
+        yield connection
     finally:
         await connection.close()
 

@@ -1,0 +1,58 @@
+"""The audit of a cluster: the ledger against the database, which is read with a driver and nothing of the package."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.faults import audit as files
+from tests.faults.audit import (
+    Evidence,
+    i1_ends_are_the_right_ones,
+    i1_every_promise_has_one_end,
+    i1_nothing_is_invented,
+    i2_no_start_without_a_reason,
+    i3_lanes_are_serial,
+    i3_workers_keep_their_order,
+    i5_archives_and_summaries_agree,
+    i6_the_backlog_drains,
+    i7_logs_are_short,
+)
+from tests.faults.ledger import Entry
+from tests.servers.sql import postgres_rows
+
+CHECKS = (
+    i1_every_promise_has_one_end, i1_nothing_is_invented, i1_ends_are_the_right_ones, i2_no_start_without_a_reason,
+    i3_lanes_are_serial, i3_workers_keep_their_order, i5_archives_and_summaries_agree, i6_the_backlog_drains,
+    i7_logs_are_short,
+)  # fmt: skip
+
+
+def audit(url: str, folder: Path, entries: Sequence[Entry]) -> list[str]:
+    """All that is wrong. It blocks, and runs a loop of its own."""
+    if url.startswith("sqlite:"):
+        return files.audit(folder, entries)
+    evidence = gather(url, folder, entries)
+    return [f"{check.__name__}: {sentence}" for check in (*CHECKS, i7_nothing_is_left) for sentence in check(evidence)]
+
+
+def gather(url: str, folder: Path, entries: Sequence[Entry]) -> Evidence:
+    """Read the database."""
+    evidence = Evidence(folder, entries)
+    live, finished, summaries, unfollowed = asyncio.run(
+        postgres_rows(
+            url,
+            "select * from job",
+            "select *, tableoid::regclass::text as month from finished",
+            "select * from job_summary",
+            "select * from unfollowed",
+        )
+    )
+    evidence.live, evidence.archived, evidence.left = live, finished, unfollowed
+    evidence.summaries = {row["id"]: row for row in summaries}
+    return evidence
+
+
+def i7_nothing_is_left(evidence: Evidence) -> Iterator[str]:
+    """What is only needed on the way is gone at the end."""
+    for row in evidence.left:
+        yield f"{row} is left over."
