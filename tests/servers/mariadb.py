@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess, run_program
@@ -33,11 +34,10 @@ class PrivateMariaDB:
     def __init__(self, run: Run) -> None:
         """It is a copy of an empty one that is made once for all tests."""
         self._folder = run.server_folder("mariadb")
-        data = self._folder / "data"
-        run_program(["cp", "-a", "--", template(run), str(data)])
+        run_program(["cp", "-a", "--", template(run), str(self._folder / "data")])
         self.port = free_port()
-        argv = [program("mariadbd"), *SETTINGS, f"--datadir={data}", f"--port={self.port}"]
-        self.process = ServerProcess(self._folder, [*argv, f"--socket={self._folder}/socket", "--pid-file=pid"])
+        argv = [program("mariadbd"), *SETTINGS, *places(self._folder), f"--port={self.port}", "--pid-file=pid"]
+        self.process = ServerProcess(self._folder, [*argv, f"--socket={self._folder}/socket"])
 
     @property
     def url(self) -> str:
@@ -105,11 +105,17 @@ def template(run: Run) -> str:
     """The data of an empty server, made once in a run."""
 
     def make() -> str:
-        data = run.server_folder("mariadb-template") / "data"
+        folder = run.server_folder("mariadb-template")
         # It asks for no plugin that the package may lack, and knows no account by socket.
-        install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={data}", "--skip-test-db"]
-        run_program([*install, "--auth-root-authentication-method=normal", "--innodb-log-file-size=16M"])
-        run_program([program("mariadbd"), *SETTINGS, f"--datadir={data}", "--bootstrap"], ACCOUNT)
-        return str(data)
+        install = [program("mariadb-install-db"), "--no-defaults", places(folder)[0], "--skip-test-db"]
+        account = "--auth-root-authentication-method=normal"
+        run_program([*install, account, "--innodb-log-file-size=16M"], temporary=folder)
+        run_program([program("mariadbd"), *SETTINGS, *places(folder), "--bootstrap"], ACCOUNT)
+        return str(folder / "data")
 
     return run.once("mariadb-data", make)
+
+
+def places(folder: Path) -> tuple[str, str]:
+    """The data, and temporary files: a server that starts removes those that it finds, be they another's."""
+    return f"--datadir={folder}/data", f"--tmpdir={folder}"

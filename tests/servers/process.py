@@ -98,9 +98,12 @@ class ServerProcess:
         (self._folder / "server.pid").unlink(missing_ok=True)
 
 
-def run_program(argv: list[str], text: str = "") -> None:
-    """Run a program of the server to its end."""
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, **server_account())
+def run_program(argv: list[str], text: str = "", *, temporary: Path | None = None) -> None:
+    """Run a program of the server to its end. temporary: its own folder for files that it needs for a while."""
+    environment = None if temporary is None else {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(
+        argv, input=text, env=environment, capture_output=True, text=True, check=False, **server_account()
+    )
     if done.returncode:
         raise ChildProcessError(f"{argv[0]} has ended with {done.returncode}: {done.stdout}{done.stderr}")
 

@@ -65,5 +65,4 @@ def test_tests_without_their_server_are_left_out_and_the_summary_says_so(options
     )  # fmt: skip
 
     assert "1 test could not run. There is no MariaDB here." in done.stdout, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
-    assert "failed" not in done.stdout
+    assert "1 passed" in done.stdout, done.stdout
