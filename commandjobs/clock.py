@@ -46,6 +46,27 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(max(0.0, delay), callback)
 
 
+class StorageClock(SystemClock):
+    """The machine's own time until it is set to that of a storage, which many machines share; from then on nobody who
+    steps the machine's clock steps this one.
+    """
+
+    def __init__(self) -> None:
+        """Not set yet."""
+        self._moment: int | None = None
+        self._set_at = 0
+
+    def set(self, moment: int) -> None:
+        """It is this moment now."""
+        self._moment, self._set_at = moment, time.monotonic_ns()
+
+    def now(self) -> int:
+        """Microseconds since 1970, UTC."""
+        if self._moment is None:
+            return time.time_ns() // 1000
+        return self._moment + (time.monotonic_ns() - self._set_at) // 1000
+
+
 async def sleep_until_set(event: asyncio.Event, delay: float | None, clock: Clock) -> None:
     """Sleep until the event is set or `delay` seconds have passed (None: no limit); the event is clear afterwards."""
     timer = None if delay is None else clock.call_later(delay, event.set)

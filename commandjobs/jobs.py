@@ -18,7 +18,7 @@ from typing_extensions import TypeVar, TypeVarTuple, Unpack
 
 from commandjobs import checks
 from commandjobs import registry as registries
-from commandjobs.clock import Clock, SystemClock
+from commandjobs.clock import Clock, StorageClock
 from commandjobs.errors import CommandJobsError, InvalidOption, StorageUnavailable
 from commandjobs.filters import job_filter
 from commandjobs.model.find import COUNT_LIMIT, JobFilter, decode_cursor, encode_cursor
@@ -103,7 +103,11 @@ class BackgroundJobs:
 
         Raises `InvalidOption`.
         """
-        self.storage = open_storage(storage, durability=checks.one_of("durability", durability, ("full", "relaxed")))
+        self.storage = open_storage(
+            storage,
+            durability=checks.one_of("durability", durability, ("full", "relaxed")),
+            lease=checks.seconds("lease", lease),
+        )
         self._commands = Commands(
             _checked("registry", registry, registries.Registry) if registry is not None else registries.default
         )
@@ -122,7 +126,7 @@ class BackgroundJobs:
             services=_checked("services", services, svcs.Registry) if services is not None else svcs.Registry(),
             users=_checked_users(users),
             node_name=None if node_name is None else checks.a_name("node_name", node_name),
-            clock=clock if clock is not None else SystemClock(),
+            clock=clock if clock is not None else StorageClock(),
             random=Random(),  # noqa: S311  for the jitter of retries
         )
         self._running: Engine | None = None

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from commandjobs import BackgroundJobs
 from commandjobs.testing import FakeClock
+from tests import postgres
 
 pytest_plugins = ["tests.servers.plugin"]
 
@@ -19,15 +20,22 @@ settings.register_profile("no watch", deadline=None, suppress_health_check=[Heal
 settings.load_profile("no watch")
 
 
+def pytest_sessionfinish() -> None:
+    """The server that tests share is not ours alone."""
+    postgres.drop_schema()
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Async tests run on asyncio."""
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty storage of each kind."""
+    if request.param == "postgres":
+        return postgres.empty_url()
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'jobs.db'}"
 
 

@@ -56,9 +56,12 @@ class Dispatcher:
         concurrency: int,
         queues: Mapping[str, int] | None,
         threads: int,
+        shared: bool,
         context: Context,
     ) -> None:
-        """concurrency: jobs at once per queue; queues: the only queues to serve, with their own concurrency."""
+        """concurrency: jobs at once per queue; queues: the only queues to serve, with their own concurrency.
+        shared: other nodes work on the same queues.
+        """
         self._jobs = jobs
         self._commands = commands
         self._executor = executor
@@ -66,7 +69,7 @@ class Dispatcher:
         self._clock = clock
         self._node_name = node_name
         self._context = context
-        self._queues = MemoryQueues(concurrency=concurrency, served=queues)
+        self._queues = MemoryQueues(concurrency=concurrency, served=queues, shared=shared)
         self.fetcher = Fetcher(
             storage=storage,
             commands=commands,
@@ -282,6 +285,10 @@ class Dispatcher:
     def _take(self, row: JobRow, state: MemoryQueue) -> Execution | None:
         """Make an attempt of a row if it need not wait for its lanes, or for another job that may kill the process."""
         lanes = lanes_of(row.lane, row.lane_key)
+        if row.id in self.running:  # its lease was lost meanwhile: what runs here still is no longer of any account
+            self._waiting[row.id] = row
+            self._kept_apart.append(row)
+            return None
         if row.crashes and any(must_run_apart(row.crashes, others) for others in self._crashed_before.values()):
             self._waiting[row.id] = row
             self._kept_apart.append(row)
@@ -425,6 +432,8 @@ class Dispatcher:
         """Its place is free: in its queue, its threads, its lanes."""
         self.ended.set()
         self.running.pop(execution.row.id, None)
+        if self._kept_apart:
+            self._let_kept_try_again()
         if execution.counted_in is not None:
             execution.counted_in.running -= 1
         if execution.definition.kind == "sync":
@@ -442,9 +451,12 @@ class Dispatcher:
 
     def _let_others_in(self, id: int) -> None:
         if self._crashed_before.pop(id, None) is not None:
-            kept, self._kept_apart = self._kept_apart, deque()
-            for row in kept:
-                self._again(row)
+            self._let_kept_try_again()
+
+    def _let_kept_try_again(self) -> None:
+        kept, self._kept_apart = self._kept_apart, deque()
+        for row in kept:
+            self._again(row)
 
     def _expire(self, execution: Execution) -> None:
         """Its timeout is over."""

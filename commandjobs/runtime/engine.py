@@ -98,6 +98,7 @@ class Engine:
             concurrency=settings.concurrency,
             queues=settings.queues,
             threads=settings.threads,
+            shared=storage.capabilities.many_nodes,
             context=self.context,
         )
         self.lookup = Lookup(
@@ -121,7 +122,9 @@ class Engine:
             context=self.context,
         )
         self.dispatcher.completer = self.completer
-        self.steering = Steering(storage=storage, dispatcher=self.dispatcher, waiters=self.waiters, clock=clock)
+        self.steering = Steering(
+            storage=storage, dispatcher=self.dispatcher, waiters=self.waiters, clock=clock, node=self.node
+        )
         self.transient = TransientRuns(
             jobs=jobs,
             commands=commands,

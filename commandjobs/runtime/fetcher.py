@@ -103,6 +103,7 @@ class Fetcher:
 
     def drawn(self, queue: MemoryQueue) -> None:
         """A job was drawn from this queue: more is claimed when it is low."""
+        queue.drawn()
         if queue.backlog is not None and queue.is_low:
             self._event.set()
 
@@ -150,6 +151,9 @@ class Fetcher:
             self._look = False
             return
         asked_all, self._look = self._look, False
+        now = self._clock.monotonic()
+        for queue in self._queues:
+            queue.look_ahead(now)
         most, self._most = self._most, min(WINDOW, 2 * self._most)
         room = {queue.name: min(queue.room, most) for queue in self._queues if asked_all or queue.is_low}
         other = most if asked_all and self._queues.served is None else 0

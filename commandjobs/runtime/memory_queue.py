@@ -10,6 +10,10 @@ from commandjobs.model.state import JobState
 
 WINDOW = 2_000
 """Jobs per queue that wait in memory; claims of a thousand keep a drain fed."""
+FEW_AHEAD = 10
+"""The same at first where other nodes could run them: as long as nobody knows how long they take."""
+AHEAD = 0.25
+"""Seconds of work that wait in memory where other nodes could do it."""
 
 Kind = Literal["async", "sync"]
 
@@ -41,13 +45,19 @@ def _rank(row: JobRow) -> tuple[int, int]:
 class MemoryQueue:
     """The state of one queue."""
 
-    __slots__ = ("backlog", "limit", "limits_sync", "lines", "name", "refused", "running")
+    __slots__ = ("_drawn", "_looked", "ahead", "backlog", "limit", "limits_sync", "lines", "name", "refused", "running")
 
-    def __init__(self, name: str, limit: int, *, limits_sync: bool) -> None:
-        """limit: jobs at once; limits_sync: sync ones too, which else are limited by the threads alone."""
+    def __init__(self, name: str, limit: int, *, limits_sync: bool, shared: bool = False) -> None:
+        """limit: jobs at once; limits_sync: sync ones too, which else are limited by the threads alone.
+        shared: other nodes could run its jobs too, so no more are taken in than run here soon.
+        """
         self.name = name
         self.limit = limit
         self.limits_sync = limits_sync
+        self.ahead: int | None = FEW_AHEAD if shared else None
+        """Jobs that may wait here beside those that begin at once; None: as many as there is memory for."""
+        self._drawn = 0
+        self._looked = 0.0
         self.running = 0
         self.lines: dict[Kind, Line] = {"async": Line(), "sync": Line()}
         self.backlog: int | None = None
@@ -61,14 +71,32 @@ class MemoryQueue:
         return len(self.lines["async"].rows) + len(self.lines["sync"].rows)
 
     @property
+    def window(self) -> int:
+        """Jobs that may wait in memory now."""
+        return WINDOW if self.ahead is None else min(WINDOW, max(0, self.limit - self.running) + self.ahead)
+
+    @property
     def is_low(self) -> bool:
         """Whether it is time to claim more of what is stored."""
-        return self.backlog is not None and self.waiting * 2 <= WINDOW
+        return self.backlog is not None and self.waiting * 2 <= self.window
 
     @property
     def room(self) -> int:
         """How many more may wait here."""
-        return max(0, WINDOW - self.waiting)
+        return max(0, self.window - self.waiting)
+
+    def drawn(self) -> None:
+        """A job was drawn."""
+        self._drawn += 1
+
+    def look_ahead(self, now: float) -> None:
+        """Judge by what was drawn since the last time how many jobs may wait here. now: seconds."""
+        passed = now - self._looked
+        if self.ahead is not None and passed > 0:
+            wanted = int(self._drawn / passed * AHEAD)
+            # Soon more when it goes well, but slowly less: a pause of the queue says nothing of its jobs.
+            self.ahead = max(FEW_AHEAD, min(WINDOW, wanted), self.ahead // 2 if self._drawn else self.ahead)
+            self._drawn, self._looked = 0, now
 
     def clear(self) -> None:
         """Nobody waits any more."""
@@ -79,9 +107,12 @@ class MemoryQueue:
 class MemoryQueues:
     """All of them: each is there as soon as a job of it is."""
 
-    def __init__(self, *, concurrency: int, served: Mapping[str, int] | None) -> None:
-        """concurrency: jobs at once per queue; served: the only queues of this node, with their own concurrency."""
+    def __init__(self, *, concurrency: int, served: Mapping[str, int] | None, shared: bool = False) -> None:
+        """concurrency: jobs at once per queue; served: the only queues of this node, with their own concurrency.
+        shared: other nodes could run their jobs too.
+        """
         self._concurrency = concurrency
+        self._shared = shared
         self._limits = served
         self._by_name: dict[str, MemoryQueue] = {}
         self.served = None if served is None else frozenset(served)
@@ -97,7 +128,9 @@ class MemoryQueues:
             if self._limits is not None and name not in self._limits:
                 return None
             limit = self._concurrency if self._limits is None else self._limits[name]
-            queue = self._by_name[name] = MemoryQueue(name, limit, limits_sync=self._limits is not None)
+            queue = self._by_name[name] = MemoryQueue(
+                name, limit, limits_sync=self._limits is not None, shared=self._shared
+            )
             self.in_turn.append(queue)
         return queue
 

@@ -1,7 +1,9 @@
-"""Changing jobs from outside: cancel, requeue, update. Only the executing process changes an existing job's state.
+"""Changing jobs from outside: cancel, requeue, update.
 
-In that process these act directly. Another process leaves an intent in the storage and waits for the answer; if nobody
-executes, it takes that role for the one operation. So every action here takes and gives plain JSON data.
+On SQLite only the executing process changes an existing job's state. In that process these act directly; another one
+leaves an intent in the storage and waits for the answer; if nobody executes, it takes that role for the one operation.
+So every action here takes and gives plain JSON data. On a server every process acts directly, and what is left to the
+owner of a job is to end its code.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from commandjobs import errors
 from commandjobs.clock import Clock
 from commandjobs.errors import ArchiveMissing, DuplicateUniqueKey, ErrorCode, JobNotFailed, JobNotFound
 from commandjobs.model.moment import month_of
+from commandjobs.model.node import NodeRow
 from commandjobs.model.settle import requeue
 from commandjobs.model.state import JobState
 from commandjobs.storage.base import Cancelling, Found, Intent, NobodyExecutes
@@ -33,12 +36,15 @@ DEADLINE = 10.0
 class Steering:
     """Does what is asked of jobs, here or through the process that may."""
 
-    def __init__(self, *, storage: Storage, dispatcher: Dispatcher, waiters: Waiters, clock: Clock) -> None:
+    def __init__(
+        self, *, storage: Storage, dispatcher: Dispatcher, waiters: Waiters, clock: Clock, node: NodeRow
+    ) -> None:
         """What it acts on."""
         self._storage = storage
         self._dispatcher = dispatcher
         self._waiters = waiters
         self._clock = clock
+        self._node = node
         self._tasks: set[asyncio.Task[Any]] = set()
         self.role = asyncio.Lock()
         """Held while this process becomes the executing one, be it for one operation only."""
@@ -144,12 +150,21 @@ class Steering:
                 for id in asked:
                     self._dispatcher.cancel(id, by=by, now=now)
                 return met
+            for id in await self._elsewhere(list(asked)):
+                del asked[id]  # its node hears of it
             for id, watch in list(asked.items()):
                 if not watch.done() and self._dispatcher.cancel_on_arrival(id, by=by, now=now):
                     del asked[id]
             if len(asked) < len(met):
                 self._dispatcher.fetcher.look()
             return met | await self._ends_of(asked)
+
+    async def _elsewhere(self, ids: Sequence[int]) -> list[int]:
+        """Which of these jobs another node owns."""
+        if not (ids and self._storage.capabilities.many_nodes):
+            return []
+        rows = [found.row for found in await self._storage.jobs(ids)]
+        return [row.id for row in rows if row is not None and row.owner not in {None, self._node.number}]
 
     async def _ends_of(self, asked: dict[int, Watch]) -> dict[int, Cancelling]:
         """What became of jobs that neither waited nor ran here when their cancellation came: one on its way from

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING
 
-from commandjobs.clock import Clock, sleep_until_set
+from commandjobs.clock import Clock, StorageClock, sleep_until_set
 from commandjobs.errors import StorageError
 from commandjobs.model.node import NodeRow
 from commandjobs.model.row import JobRow
@@ -37,6 +37,10 @@ STANDBY_POLL = 0.05
 FLUSH = 1.0
 """Seconds that a log line or progress may stay unwritten."""
 HEARTBEAT = 10.0
+RESCUE = 2.0
+"""Seconds between looks for what dead nodes have left."""
+COME_BACK = 0.5
+"""Seconds between attempts to be a node again."""
 SWEEP = 2.0
 MAINTENANCE = 3600.0
 HAND_OVER_AFTER = 5.0
@@ -93,21 +97,31 @@ class Supervisor:
         self._unrescued = False
         """This process executes since another one died, and has not yet seen to all that one has left."""
         self._stopping = asyncio.Event()
+        self._lost = asyncio.Event()
+        """This node has lost its lease."""
         self._fetching: asyncio.Task[None] | None = None
 
     # ── start ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
         """Open the storage and begin; when this returns, jobs run (or this process stands by)."""
-        await self._storage.open(on_wake=self._wake, on_ended=self._ended)
+        await self._storage.open(on_wake=self._wake, on_ended=self._ended, on_lost=self._lost.set)
+        await self._set_clock()
+        self._node.started = self._node.heartbeat = self._clock.now()
         await self._storage.register(self._node)
         if self._execute and await self._storage.try_execute():
             await self._rescuer.rescue()
             await self._take_over()
         elif self._execute:
             self._node.standby = True
-        if self._execute:
+        many = self._storage.capabilities.many_nodes
+        if many:
+            self._spawn(self._come_back, "lease")
+        if self._execute and many:
+            self._spawn(self._rescue_now_and_then, "rescue")
+        elif self._execute:
             self._spawn(self._standby, "standby")
+        if self._execute:
             self._spawn(self._maintain, "maintenance")
             self._spawn(self._sweep, "sweep")
         self._spawn(self._flush_now_and_then, "flush")
@@ -151,6 +165,51 @@ class Supervisor:
         self._unrescued = False
         self._dispatcher.fetcher.look()
         self._woken.set()  # somebody may have asked meanwhile
+
+    async def _rescue_now_and_then(self) -> None:
+        """See to what dead nodes have left, for as long as this one lives: there is no leader."""
+        while not self._stopping.is_set():
+            await self._clock_sleep(RESCUE)
+            if self._dispatcher.active and await self._rescuer.rescue():
+                self._dispatcher.fetcher.look()
+
+    async def _come_back(self) -> None:
+        """The lease is lost, so others do this node's jobs again: end them here, and go on as a new node."""
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            executes = self._dispatcher.active
+            log.error(
+                "Node %s has lost its lease; the %d jobs that it runs are ended, and what they lead to does not count.",
+                self._node.name,
+                len(self._dispatcher.running),
+            )
+            self._dispatcher.drain()
+            self._dispatcher.end_all()
+            self._completer.rouse_waiters()
+            await self._register_again()
+            if executes and not self._stopping.is_set():
+                self._dispatcher.fetcher.active = True
+                self._wake()
+
+    async def _register_again(self) -> None:
+        while True:
+            try:
+                await self._set_clock()
+                self._node.started = self._node.heartbeat = self._clock.now()
+                await self._storage.register(self._node)
+            except StorageError as error:
+                log.warning("Node %s cannot be registered again now (%s); trying again.", self._node.name, error)
+                await self._clock_sleep(COME_BACK)
+            else:
+                return
+
+    async def _set_clock(self) -> None:
+        """Go by the storage's time where many machines share it, unless the time was given from outside."""
+        if isinstance(self._clock, StorageClock):
+            moment = await self._storage.time()
+            if moment is not None:
+                self._clock.set(moment)
 
     async def _hand_over_if_useless(self) -> None:
         if self._is_useful():
@@ -335,6 +394,8 @@ class Supervisor:
     async def _beat(self) -> None:
         while True:  # the first is its registration
             await self._clock_sleep(HEARTBEAT)
+            await self._set_clock()
+            self._woken.set()  # a hint that a job is to be ended may have got lost
             self._node.heartbeat = self._clock.now()
             self._node.running = len(self._dispatcher.running)
             self._node.commands = tuple(sorted(self._commands.names()))

@@ -9,11 +9,16 @@ from commandjobs.storage.base import Storage
 
 
 def open_storage(
-    storage: str | os.PathLike[str] | Storage, *, durability: Literal["full", "relaxed"] = "full"
+    storage: str | os.PathLike[str] | Storage,
+    *,
+    durability: Literal["full", "relaxed"] = "full",
+    lease: float = 30.0,
 ) -> Storage:
     """The storage that a URL, or a path of an SQLite file, stands for; not opened yet. A Storage is returned as it is.
 
-    Raises `InvalidOption` for a URL of no kind that there is.
+    durability: for SQLite. lease: seconds that a silent node keeps its jobs; for servers.
+
+    Raises `InvalidOption` for a URL of no kind that there is, or one whose driver is not installed.
     """
     if isinstance(storage, os.PathLike):
         return _sqlite(os.fspath(storage), durability)
@@ -28,10 +33,18 @@ def open_storage(
         return MemoryStorage()
     if parts.scheme == "sqlite" and not (parts.netloc or parts.query or parts.fragment) and len(parts.path) > 1:
         return _sqlite(_path_of(storage), durability)
+    if parts.scheme in {"postgresql", "postgres"}:
+        return _postgres(storage, lease)
     raise InvalidOption(
-        "storage must be 'sqlite:///path/to/jobs.db' (four slashes for an absolute path) or 'memory://', "
-        f"got {storage!r}."
+        "storage must be 'sqlite:///path/to/jobs.db' (four slashes for an absolute path), 'memory://' or "
+        f"'postgresql://user@host/database?schema=jobs', got {shown(storage)}."
     )
+
+
+def shown(url: str) -> str:
+    """A URL as it may be told, without its password."""
+    parts = urlsplit(url)
+    return repr(url if parts.password is None else url.replace(f":{parts.password}@", ":***@"))
 
 
 def _path_of(url: str) -> str:
@@ -45,3 +58,13 @@ def _sqlite(path: str, durability: Literal["full", "relaxed"]) -> Storage:
     from commandjobs.storage.sqlite.storage import SqliteStorage  # noqa: PLC0415
 
     return SqliteStorage(path, durability=durability)
+
+
+def _postgres(url: str, lease: float) -> Storage:
+    try:
+        from commandjobs.storage.postgres.storage import PostgresStorage  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if missing.name != "asyncpg":
+            raise
+        raise InvalidOption('storage: PostgreSQL comes with an extra: pip install "commandjobs[postgres]"') from missing
+    return PostgresStorage(url, lease=lease)

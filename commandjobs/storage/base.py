@@ -160,7 +160,7 @@ class MonthInfo:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A change asked for by a process that does not execute, for the one that does (SQLite only)."""
+    """A change asked for by another process, for the one that may make it."""
 
     id: int
     action: str
@@ -175,8 +175,13 @@ class Capabilities:
     """`connection=` works: the enqueue is part of the caller's own transaction."""
     single_executor: bool = False
     """One process executes at a time; the others steer it through intents and stand by."""
+    many_nodes: bool = False
+    """Several processes execute at the same time, each under a lease: they leave room for each other, and look for what
+    dead ones have left."""
     durable: bool = True
     """Jobs outlive the process."""
+    backup: bool = False
+    """`backup` writes a copy; a server's database is saved by the server's own tools."""
 
 
 class NobodyExecutes(Exception):
@@ -361,10 +366,14 @@ class NodeStore(Protocol):
         """All nodes known."""
         ...
 
+    async def time(self) -> int | None:
+        """The storage's own time, by which leases and dates are judged; None: that of any process is as good."""
+        ...
+
 
 class Steering(Protocol):
-    """Who executes, and how the others make it act. With `single_executor` False only `try_execute` and `resign` mean
-    anything.
+    """Who executes, and how the others make it act. With `single_executor` False everybody changes jobs himself, and
+    only a running job's cancellation is left to its owner.
     """
 
     @property
@@ -387,7 +396,9 @@ class Steering(Protocol):
         ...
 
     async def intents(self) -> list[Intent]:
-        """Unanswered intents, oldest first (executing process only)."""
+        """Unanswered intents, oldest first: what others ask of the executing process, or that they want jobs of this
+        node to end.
+        """
         ...
 
     async def answer(self, intent: Intent, answer: Any) -> None:
@@ -401,7 +412,11 @@ class Storage(JobStore, Reader, NodeStore, Steering, Protocol):
     capabilities: Capabilities
 
     async def open(
-        self, *, on_wake: Callable[[], None], on_ended: Callable[[Sequence[JobRow]], None] | None = None
+        self,
+        *,
+        on_wake: Callable[[], None],
+        on_ended: Callable[[Sequence[JobRow]], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Open or create what is kept. `on_wake` is called on the loop's thread when another process has made jobs
         claimable, asked for something, or finished jobs, or when the one that executes has ended; also when a call of
@@ -410,6 +425,9 @@ class Storage(JobStore, Reader, NodeStore, Steering, Protocol):
 
         `on_ended` is called on the loop's thread with the final rows of jobs that a write of this process has ended
         without a settlement of their own: cancelled by request, expired, or because of a parent or an attempt.
+
+        `on_lost` is called on the loop's thread when this node has lost its lease: others do its jobs again, and what
+        it still writes of them is refused. It has to `register` anew. (Only where many nodes share a queue.)
         """
         ...
 

@@ -308,7 +308,11 @@ class MemoryStorage:
         self._tallies: Tallies = {}
 
     async def open(
-        self, *, on_wake: Callable[[], None], on_ended: Callable[[Sequence[JobRow]], None] | None = None
+        self,
+        *,
+        on_wake: Callable[[], None],
+        on_ended: Callable[[Sequence[JobRow]], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         self._on_wake = on_wake
         self._on_ended = on_ended
@@ -533,6 +537,9 @@ class MemoryStorage:
 
     async def nodes(self) -> list[NodeRow]:
         return [copy(node) for node in self._nodes.values()]
+
+    async def time(self) -> int | None:
+        return None
 
     @property
     def executes(self) -> bool:

@@ -1,7 +1,7 @@
 """The database servers of a test run, as fixtures; the summary says which tests were left out for want of one."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -38,7 +38,7 @@ NEEDS: dict[str, Callable[[Run], str]] = {
     "private_mariadb": private(lambda run: program("mariadbd")),
     "make_pgbouncer": private(lambda run: pgbouncer_program()),
 }
-"""What a test may need, by the names of its marks and fixtures, and why it is not to be had here."""
+"""What a test may need, by the names of its marks, fixtures and parameters, and why it is not to be had here."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,7 +67,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_needed(need: str, item: pytest.Item) -> bool:
-    return need in getattr(item, "fixturenames", ()) or item.get_closest_marker(need) is not None
+    fixtures: Sequence[str] = getattr(item, "fixturenames", ())
+    parameters = (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    )
+    return need in fixtures or need in parameters or item.get_closest_marker(need) is not None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from commandjobs.storage import open_storage
 from commandjobs.storage.base import Storage
+from tests import postgres
 from tests.storage.life import node
 
-STORAGES = ("memory", "sqlite")
+STORAGES = ("memory", "sqlite", "postgres")
 
 
 @pytest.fixture
@@ -35,4 +36,6 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path, wakes: list[No
 
 
 def make(kind: str, directory: Path) -> Storage:
+    if kind == "postgres":
+        return open_storage(postgres.empty_url())
     return open_storage("memory://" if kind == "memory" else directory / "jobs.db")

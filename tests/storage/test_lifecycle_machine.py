@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,6 +16,7 @@ from commandjobs.model.settle import begin, requeue
 from commandjobs.model.state import Hold, JobState
 from commandjobs.storage import open_storage
 from commandjobs.storage.base import Cancelling, Claim, Inserted
+from tests import postgres
 from tests.storage.life import ANY, DAY, FAILURE, FATAL, NOW, SECOND, child, ending, job, node
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.directory = TemporaryDirectory()
-        self.storage = open_storage(self.url.format(self.directory.name), durability="relaxed")
+        self.storage = open_storage(self.storage_url(), durability="relaxed")
         self.node = node()
         self.now = NOW
         self.ids: list[int] = []
@@ -48,6 +50,9 @@ class Lives(RuleBasedStateMachine):
         self.do(self.storage.open(on_wake=lambda: None))
         self.do(self.storage.register(self.node))
         assert self.do(self.storage.try_execute())
+
+    def storage_url(self) -> str:
+        return self.url.format(self.directory.name)
 
     def do(self, call: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(call)
@@ -318,8 +323,17 @@ class LivesOnDisk(Lives):
     url = "sqlite:///{}/jobs.db"
 
 
+class LivesOnPostgres(Lives):
+    """And on a server."""
+
+    def storage_url(self) -> str:
+        return postgres.empty_url()
+
+
 slow = settings(stateful_step_count=40)
 Lives.TestCase.settings = settings(slow, max_examples=40)
 LivesOnDisk.TestCase.settings = settings(slow, max_examples=15)
+LivesOnPostgres.TestCase.settings = settings(slow, max_examples=8)
 TestLives = Lives.TestCase
 TestLivesOnDisk = LivesOnDisk.TestCase
+TestLivesOnPostgres = pytest.mark.postgres(LivesOnPostgres.TestCase)

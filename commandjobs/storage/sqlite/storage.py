@@ -82,7 +82,7 @@ DROPPED_AT_ONCE = 500
 class SqliteStorage:
     """A `Storage` in files. One process executes at a time; others enqueue, look, steer and stand by."""
 
-    capabilities = Capabilities(single_executor=True)
+    capabilities = Capabilities(single_executor=True, backup=True)
 
     def __init__(
         self,
@@ -109,7 +109,11 @@ class SqliteStorage:
     # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def open(
-        self, *, on_wake: Callable[[], None], on_ended: Callable[[Sequence[JobRow]], None] | None = None
+        self,
+        *,
+        on_wake: Callable[[], None],
+        on_ended: Callable[[Sequence[JobRow]], None] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """Open or create the queue file."""
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
@@ -373,6 +377,10 @@ class SqliteStorage:
                 if node.executing:
                     node.executing, node.stopped = False, node.heartbeat
         return nodes
+
+    async def time(self) -> int | None:
+        """All processes are on one machine."""
+        return None
 
     async def steer(self, action: str, arguments: dict[str, Any], *, timeout: float) -> Any:
         """Ask the executing process, and wait for its answer."""

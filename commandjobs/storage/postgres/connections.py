@@ -1,0 +1,177 @@
+"""Connections to PostgreSQL: a few for writing and a few for looking, opened when they are needed.
+
+No session state is kept between two transactions, so that a pooler in transaction mode may stand between: only prepared
+statements, and those not behind a pooler. It is found by its process id: a pooler invents the one that it tells.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg
+
+from commandjobs.storage.postgres.address import Address
+from commandjobs.storage.postgres.errors import is_lost, raise_translated
+from commandjobs.storage.queries import Statement
+from commandjobs.storage.sql.driver import TryAgain
+
+WRITERS, READERS = 6, 3
+"""Most connections of a process."""
+LOCK_TIMEOUT = "5s"
+CONNECT_TIMEOUT = 5.0
+"""Seconds for one attempt to connect."""
+BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
+
+
+class PostgresConnection:
+    """One connection."""
+
+    def __init__(self, raw: asyncpg.Connection) -> None:
+        """Over asyncpg's."""
+        self.raw = raw
+
+    async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """Run a statement; the rows it returns."""
+        return await self.raw.fetch(statement.text, *statement.values(parameters))
+
+    async def run(self, statement: Statement, /, **parameters: Any) -> None:
+        """Run a statement whose answer nobody needs."""
+        await self.raw.fetch(statement.text, *statement.values(parameters))
+
+
+class Pool:
+    """Connections for one purpose."""
+
+    def __init__(self, driver: "PostgresDriver", size: int) -> None:
+        """size: most connections at once."""
+        self._driver = driver
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[PostgresConnection] = []
+        self._closed = False
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[PostgresConnection]:
+        """One of them; it is thrown away if what is done with it leaves it in the middle of something."""
+        async with self._places:
+            connection = await self._take()
+            try:
+                yield connection
+            except BaseException as error:
+                if is_lost(error) or not isinstance(error, Exception):
+                    connection.raw.terminate()
+                raise
+            finally:
+                if self._closed:
+                    connection.raw.terminate()
+                elif not connection.raw.is_closed():
+                    self._idle.append(connection)
+
+    async def close(self) -> None:
+        """Close all that are idle, and each other one when it comes back."""
+        self._closed = True
+        while self._idle:
+            with suppress(Exception):
+                await self._idle.pop().raw.close(timeout=1.0)
+
+    async def _take(self) -> PostgresConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.raw.is_closed():
+                return connection
+        return PostgresConnection(await self._driver.connect())
+
+
+class PostgresDriver:
+    """A PostgreSQL database through asyncpg."""
+
+    def __init__(self, address: Address) -> None:
+        """Nothing is opened yet."""
+        self.address = address
+        self.place = address.place
+        self.pooled = bool(address.pooled)
+        self._writers: Pool | None = None
+        self._readers: Pool | None = None
+
+    def another(self) -> "PostgresDriver":
+        """The same database through connections of its own."""
+        driver = PostgresDriver(self.address)
+        driver.pooled = self.pooled
+        return driver
+
+    async def connect(self) -> asyncpg.Connection:
+        """A new connection. Raises `TryAgain` when the server cannot be reached now."""
+        settings = {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
+        try:
+            return await asyncpg.connect(
+                self.address.dsn,
+                timeout=CONNECT_TIMEOUT,
+                statement_cache_size=0 if self.pooled else 200,
+                max_cached_statement_lifetime=0,
+                server_settings=settings or None,
+            )
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            raise TryAgain(f"{type(error).__name__}: {error}") from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[PostgresConnection]:
+        """One transaction."""
+        if self._writers is None:
+            self._writers = Pool(self, WRITERS)
+        async with self._writers.connection() as connection, self._transaction(connection):
+            yield connection
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncGenerator[PostgresConnection]:
+        """A connection for one writing statement. Behind a pooler it needs a transaction, to stay on one server."""
+        if self._writers is None:
+            self._writers = Pool(self, WRITERS)
+        async with self._writers.connection() as connection:
+            if self.pooled:
+                async with self._transaction(connection):
+                    yield connection
+                return
+            try:
+                yield connection
+            except Exception as error:
+                raise_translated(error, self.place, committing=True)
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncGenerator[PostgresConnection]:
+        """A connection for reading."""
+        if self._readers is None:
+            self._readers = Pool(self, READERS)
+        async with self._readers.connection() as connection:
+            if self.pooled:
+                async with self._transaction(connection):
+                    yield connection
+                return
+            try:
+                yield connection
+            except Exception as error:
+                raise_translated(error, self.place, committing=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for pool in (self._writers, self._readers):
+            if pool is not None:
+                await pool.close()
+        self._writers = self._readers = None
+
+    @asynccontextmanager
+    async def _transaction(self, connection: PostgresConnection) -> AsyncGenerator[None]:
+        committing = False
+        try:
+            await connection.raw.execute(BEGIN)
+            yield
+            committing = True
+            await connection.raw.execute("commit")
+        except Exception as error:
+            if not is_lost(error):
+                try:
+                    await connection.raw.execute("rollback")
+                except Exception:
+                    connection.raw.terminate()
+            else:
+                connection.raw.terminate()
+            raise_translated(error, self.place, committing=committing)

@@ -1,0 +1,156 @@
+"""A database's statements by name, and the bulk writes whose shape differs between databases.
+
+What is here runs the named statements as they are; a database that lacks a feature overrides a method and says in its
+`queries.sql` what is missing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from commandjobs.model.row import JobRow
+from commandjobs.storage.queries import Statement, Style, statement
+from commandjobs.storage.sql.claims import Claiming
+from commandjobs.storage.sql.driver import Connection
+from commandjobs.storage.sql.rows import (
+    changed_columns,
+    document,
+    new_columns,
+    placed_columns,
+    to_common_row,
+    to_json,
+    to_row,
+)
+
+
+class Dialect:
+    """How one database does what all must do."""
+
+    def __init__(self, bodies: Mapping[str, str], *, style: Style) -> None:
+        """bodies: those of its `queries.sql`; style: how its driver wants parameters."""
+        self.bodies = bodies
+        self.sql = {name: statement(name, body, style=style) for name, body in bodies.items()}
+        self._style: Style = style
+
+    def composed(self, *parts: str) -> Statement:
+        """A statement put together from named fragments: only the filters of `find` are."""
+        return statement(parts[0], "\n".join(parts), style=self._style)
+
+    # ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def insert(self, connection: Connection, rows: Sequence[JobRow], *, token: int | None) -> list[int]:
+        """Write new rows; their ids, in order. Rows that have an id keep it."""
+        found = await connection.rows(self.sql["insert_jobs"], rows=document(self._new(row, token) for row in rows))
+        return sorted(id for (id,) in found) if not rows[0].id else [row.id for row in rows]
+
+    async def insert_simple(self, connection: Connection, rows: Sequence[JobRow], *, token: int | None) -> list[int]:
+        """The same for rows that wait for nothing but their claim, by one statement."""
+        return await self.insert(connection, rows, token=token)
+
+    claims_alone = True
+    """Whether `claim` is one statement, which needs no transaction around it."""
+
+    async def claim(self, connection: Connection, call: Claiming) -> list[JobRow]:
+        """Own the best claimable jobs, and return them best first per queue."""
+        queues = list(call.room)
+        found = await connection.rows(
+            self.sql["claim"],
+            queues=queues,
+            rooms=[call.room[queue] for queue in queues],
+            other=call.other,
+            commands=sorted(call.claim.commands),
+            served=None if call.claim.queues is None else sorted(call.claim.queues),
+            owner=call.owner,
+            token=call.token,
+            now=call.now,
+        )
+        rare = [columns[0] for *columns, common in found if not common]
+        whole = {row.id: row for row in await self.read(connection, rare, lock=False)} if rare else {}
+        rows = [to_common_row(columns) if common else whole[columns[0]] for *columns, common in found]
+        for row in rows:
+            row.owner = call.owner
+        rows.sort(key=_turn)
+        return rows
+
+    def _new(self, row: JobRow, token: int | None) -> dict[str, Any]:
+        columns = new_columns(row)
+        if not row.id:
+            columns.pop("id", None)
+        if row.owner is not None:
+            columns["token"] = token
+        return columns
+
+    async def read(self, connection: Connection, ids: Collection[int], *, lock: bool) -> list[JobRow]:
+        """Live rows by id, in the order of ids; lock: nobody else changes them before the transaction ends."""
+        if not ids:
+            return []
+        name = "lock_jobs" if lock else "read_jobs"
+        return [to_row(columns) for columns in await connection.rows(self.sql[name], ids=sorted(ids))]
+
+    async def place(self, connection: Connection, rows: Collection[JobRow], *, token: int | None) -> None:
+        """Write who owns waiting rows, what parks them, and as what they can be claimed."""
+        await connection.run(self.sql["place"], rows=document(placed_columns(row, token) for row in rows))
+
+    async def rewrite(self, connection: Connection, rows: Collection[JobRow]) -> None:
+        """Write everything that can change of rows."""
+        await connection.run(self.sql["rewrite"], rows=document(changed_columns(row) for row in rows))
+
+    async def finish(self, connection: Connection, rows: Collection[JobRow]) -> None:
+        """Move rows that are over to the archive; their summaries stay."""
+        await connection.run(self.sql["finish_jobs"], rows=document(changed_columns(row) for row in rows))
+
+    async def mark_started(self, connection: Connection, marks: Collection[Mapping[str, Any]]) -> set[int]:
+        """Write start marks; the jobs that were still their owners'."""
+        return {id for (id,) in await connection.rows(self.sql["mark_started"], rows=document(marks))}
+
+    # ── lanes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def holders(
+        self, connection: Connection, workers: Collection[str], keys: Collection[str]
+    ) -> Sequence[Sequence[Any]]:
+        """The jobs that have these lanes; the columns are those of `lanes.Candidate`."""
+        return await connection.rows(self.sql["lane_holders"], workers=sorted(workers), keys=sorted(keys))
+
+    async def waiting(
+        self, connection: Connection, workers: Collection[str], keys: Collection[str], *, most: int
+    ) -> Sequence[Sequence[Any]]:
+        """The best who wait for each of these lanes; before the columns of a Candidate comes "worker" or "key"."""
+        return await connection.rows(self.sql["lane_waiting"], workers=sorted(workers), keys=sorted(keys), most=most)
+
+    async def try_lock_lanes(self, connection: Connection, numbers: Collection[int]) -> bool:
+        """Lock lanes if nobody has them."""
+        [(got,)] = await connection.rows(self.sql["try_lock_lanes"], numbers=sorted(numbers))
+        return bool(got)
+
+    async def seat(self, connection: Connection, rows: Collection[Mapping[str, Any]]) -> set[int]:
+        """Take jobs out of their lanes' lines, except those that somebody is changing; which it were."""
+        ids = sorted(row["id"] for row in rows)
+        return {id for (id,) in await connection.rows(self.sql["seat"], rows=document(rows), ids=ids)}
+
+    async def unseat(self, connection: Connection, ids: Collection[int]) -> set[int]:
+        """Put claimable jobs back into their lanes' lines, except those that somebody is claiming; which it were."""
+        return {id for (id,) in await connection.rows(self.sql["unseat"], ids=sorted(ids))}
+
+    # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def add_node(self, connection: Connection, columns: Mapping[str, Any]) -> int:
+        """Store a new node; its number."""
+        [(number,)] = await connection.rows(self.sql["add_node"], **columns)
+        return int(number)
+
+    async def renew_lease(self, connection: Connection, number: int) -> bool:
+        """Say that a node lives; False: it was found dead meanwhile."""
+        return bool(await connection.rows(self.sql["renew_lease"], number=number))
+
+
+def _turn(row: JobRow) -> tuple[int, int]:
+    return -row.priority, row.id
+
+
+def edges(pairs: Collection[tuple[int, int]]) -> str:
+    """Pairs of parent and child as a document."""
+    return document({"parent_id": parent, "child_id": child} for parent, child in pairs)
+
+
+def collection(values: Collection[str]) -> str | None:
+    """A collection as a JSON column."""
+    return to_json(list(values))

@@ -1,0 +1,108 @@
+"""A PostgreSQL schema for tests, of each process of the run: emptied before each test, dropped at the end."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from functools import cache
+from secrets import token_hex
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import asyncpg
+
+from commandjobs.storage.postgres.storage import PostgresStorage
+from tests.servers.backends import POSTGRES
+from tests.servers.run import Run
+
+T = TypeVar("T")
+
+SCHEMA = f"commandjobs_test_{token_hex(6)}"
+"""Of this process alone: several runs may share a server."""
+EMPTY = """
+do $$
+declare name text;
+begin
+    for name in
+        select relname from pg_class
+        where relnamespace = '{schema}'::regnamespace and relkind in ('r', 'p') and not relispartition
+          and relname <> 'migration'
+    loop
+        execute format('delete from {schema}.%I', name);
+    end loop;
+    perform setval('{schema}.job_id_seq', 1, false);
+end $$
+"""
+
+
+def url(schema: str = SCHEMA, **parameters: str) -> str:
+    """The URL of a schema on the tests' server."""
+    return f"{address()}?{urlencode({'schema': schema, **parameters})}"
+
+
+@cache
+def address() -> str:
+    """The server that all tests of the run share."""
+    return POSTGRES.find(Run()).url
+
+
+def empty_url() -> str:
+    """The URL of this process's schema, without any job in it."""
+    _make_schema()
+    execute(EMPTY.format(schema=SCHEMA))
+    return url()
+
+
+def execute(sql: str) -> None:
+    """Run SQL; from any thread, also one in which a loop runs."""
+    _do(_execute(sql))
+
+
+def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """The rows of one statement."""
+    return [tuple(row) for row in _do(_query(sql, values))]
+
+
+def _do(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(work, _loop()).result(timeout=120)
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="tests' own connection", daemon=True).start()
+    return loop
+
+
+@cache
+def _make_schema() -> None:
+    _do(_open_once())
+
+
+def drop_schema() -> None:
+    """Leave nothing of this process behind."""
+    if _make_schema.cache_info().currsize:
+        execute(f"drop schema {SCHEMA} cascade")
+
+
+async def _open_once() -> None:
+    storage = PostgresStorage(url())
+    await storage.open(on_wake=lambda: None)
+    await storage.close()
+
+
+_connection: asyncpg.Connection | None = None
+
+
+async def _connected() -> asyncpg.Connection:
+    global _connection  # noqa: PLW0603  one for all tests of this process
+    if _connection is None or _connection.is_closed():
+        _connection = await asyncpg.connect(address())
+    return _connection
+
+
+async def _execute(sql: str) -> None:
+    await (await _connected()).execute(sql)
+
+
+async def _query(sql: str, values: tuple[object, ...]) -> list[Any]:
+    return await (await _connected()).fetch(sql, *values)
