@@ -1,20 +1,19 @@
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.servers.sql import ask_postgres
+from tests.servers.sql import ask_postgres, blocking
 
 
 @pytest.fixture
-async def schema_url(postgres_url: str) -> AsyncIterator[str]:
+def schema_url(postgres_url: str) -> Iterator[str]:
     """An empty schema of the shared PostgreSQL server."""
     schema = f"cluster_{token_hex(6)}"
-    await ask_postgres(postgres_url, f"create schema {schema}")
     yield f"{postgres_url}?schema={schema}"
-    await ask_postgres(postgres_url, f"drop schema {schema} cascade")
+    blocking(ask_postgres(postgres_url, f"drop schema if exists {schema} cascade"))
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ class Life:
         self._ledger = ledger
 
     @property
+    def name(self) -> str:
+        return self._plan.name
+
+    @property
     def pid(self) -> int:
         pid = self._process.pid
         assert pid is not None

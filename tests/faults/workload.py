@@ -34,6 +34,7 @@ from tests.faults.points import Kill, Points
 ENQUEUERS = 20
 AT_ONCE = 10_000
 BATCH = 500
+LOOKED_UP = 1_000
 DAY = 86_400_000_000
 DATABASE, LEDGER, ERRORS, PASSED = "jobs.db", "ledger", "errors", "passed"
 LIVE = (JobState.QUEUED, JobState.STARTED, JobState.EXECUTED)
@@ -150,7 +151,7 @@ async def _enqueue_bulk(jobs: BackgroundJobs, plan: Plan) -> None:
 
 async def _enqueue(jobs: BackgroundJobs, plan: Plan, number: int) -> None:
     chance = random.Random(f"{plan.seed} {number}")
-    kinds = [kind for kind in KINDS if kind.__name__ in plan.kinds] if plan.kinds else KINDS
+    kinds = [kind for kind in [*KINDS, *ON_DEMAND] if kind.__name__ in plan.kinds] or KINDS
     for errand in range(plan.each):
         # In a small load every kind comes once and again; in a large one it is left to chance.
         turn = plan.seed + number + errand * ENQUEUERS
@@ -259,10 +260,20 @@ async def enqueue_all(jobs: BackgroundJobs, errands: list[Errand]) -> None:
         commands.note("promised", key=errand.key, kind="plain", id=ref.id)
 
 
+async def slow_one(jobs: BackgroundJobs, key: str, chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", pause=chance.uniform(0.05, 0.3))
+
+
+async def long_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", pause=2.0)
+
+
 KINDS: list[Callable[[BackgroundJobs, str, random.Random], Awaitable[None]]] = [
     plain, sync, on_worker, with_key, unique, with_callback, children, failing, retried, snoozed, once, parent, later,
     named, many, on_worker,
 ]  # fmt: skip
+ON_DEMAND = [slow_one, long_one]
+"""Errands that only those have who ask for them."""
 
 
 # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,14 +297,17 @@ async def drain(jobs: BackgroundJobs, home: Path) -> None:
 
 
 async def _look_up(jobs: BackgroundJobs, home: Path) -> None:
-    """Find every job that was promised, by id and by ref id."""
-    entries = Ledger(home / LEDGER).read()
-    for id in {entry.id for entry in entries if entry.did == "promised"}:
-        found = await jobs.get_job(id)
-        if found is None:
-            commands.note("lost", id=id)
-            continue
-        if found.job.error_code != "AttemptFailed":
-            same = await jobs.get_job_by_ref_id(found.job.ref_id)
-            if same is None or same.job.id != id:
-                commands.note("lost", id=id, key=found.job.ref_id)
+    """Find every job that was promised, by id and by ref id; of a large load, a part by ref id."""
+    ids = sorted({entry.id for entry in Ledger(home / LEDGER).read() if entry.did == "promised"})
+    found = {
+        result.job.id: result.job
+        for start in range(0, len(ids), BATCH)
+        for result in await jobs.get_jobs(ids[start : start + BATCH])
+    }
+    for id in set(ids) - found.keys():
+        commands.note("lost", id=id)
+    for job in random.sample(list(found.values()), min(len(found), LOOKED_UP)):
+        if job.error_code != "AttemptFailed":
+            same = await jobs.get_job_by_ref_id(job.ref_id)
+            if same is None or same.job.id != job.id:
+                commands.note("lost", id=job.id, key=job.ref_id)

@@ -1,13 +1,23 @@
 """Statements on a server, through a driver and nothing of the package."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 asyncpg: Any = import_module("asyncpg")
 asyncmy: Any = import_module("asyncmy")
+
+T = TypeVar("T")
+
+
+def blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Do it on a loop of its own, also where one runs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 async def ask_postgres(url: str, sql: str = "select 1") -> Any:
