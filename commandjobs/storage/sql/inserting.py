@@ -156,9 +156,7 @@ async def reinsert(change: Change, call: Insertion) -> list[Inserted | None]:
             answers.append(row)
     if back:
         await _take_back(change, back)
-    return [
-        None if answer is None else _inserted(row, answer) for row, answer in zip(call.rows, answers, strict=True)
-    ]
+    return [None if answer is None else _inserted(row, answer) for row, answer in zip(call.rows, answers, strict=True)]
 
 
 async def _take_back(change: Change, back: dict[int, JobRow]) -> None:
@@ -266,9 +264,7 @@ async def _write(change: Change, rows: Sequence[JobRow], parents: Parents) -> No
     if not rows:
         return
     over = [row for row in rows if row.state in FINAL]
-    for row, id in zip(
-        rows, await change.dialect.insert(change.connection, rows, token=change.token), strict=True
-    ):
+    for row, id in zip(rows, await change.dialect.insert(change.connection, rows, token=change.token), strict=True):
         row.id = id
         change.rows[id] = row
         change.own.add(id)

@@ -110,7 +110,9 @@ class Election:
             return
         numbers = {number_of(lane) for lane in unknown} - self.locked
         if numbers and not await self.change.dialect.try_lock_lanes(self.change.connection, numbers):
-            raise LanesWanted(numbers)
+            raise LanesWanted(
+                numbers | self.locked
+            )  # all of them in one order, or two such tries would lock each other
         self.locked |= numbers
         await self._read(unknown)
 
