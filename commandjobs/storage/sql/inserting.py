@@ -116,7 +116,7 @@ async def stored_before(change: Change, call: Insertion) -> list[Inserted] | Non
         same = [row for row in call.rows if _is_same(row, stored.get(row.ref_id))]
         if len(same) < len(call.rows):
             return None
-    ids = dict(found)
+    ids = {ref: id for ref, id in found}  # noqa: C416  rows are sequences
     answers: list[Inserted] = []
     for row in call.rows:
         there = stored.get(row.ref_id)
@@ -206,7 +206,7 @@ async def _names(change: Change, rows: Collection[JobRow]) -> Names:
     keys = sorted({(row.command, row.unique_key) for row in rows if row.unique_key is not None})
     sql, connection = change.dialect.sql, change.connection
     if refs:
-        names.refs = {ref: id for ref, id in await connection.rows(sql["taken_refs"], refs=refs)}  # noqa: C416
+        names.refs = {ref: id for ref, id in await connection.rows(sql["taken_refs"], refs=refs)}  # noqa: C416  the same
     if keys:
         found = await connection.rows(
             sql["key_holders"], commands=[command for command, _ in keys], keys=[key for _, key in keys]

@@ -427,7 +427,7 @@ class SqlStorage:
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def drop_month(self, month: date) -> int:
-        """Delete a month: summaries first, so that a process that dies in between leaves a month that is dropped again."""
+        """Delete a month: summaries first, so that a process that dies in between leaves one that is dropped again."""
         first, following = month_range(month)
         dropped = after = 0
         while True:
@@ -486,7 +486,7 @@ class SqlStorage:
         async def insert(connection: Connection, this: Try) -> list[int]:
             if this.unknown:  # either all of them are there, or none
                 refs = [row.ref_id for row in rows]
-                found = dict(await connection.rows(self._dialect.sql["taken_refs"], refs=refs))
+                found = {ref: id for ref, id in await connection.rows(self._dialect.sql["taken_refs"], refs=refs)}  # noqa: C416
                 if found:
                     return [found[ref] for ref in refs]
             return await self._dialect.insert_simple(connection, rows, token=token)
