@@ -54,15 +54,21 @@ def empty_url() -> str:
 
 def execute(sql: str) -> None:
     """Run SQL; from any thread, also one in which a loop runs."""
-    _do(_execute(sql))
+    do(_execute(sql))
 
 
 def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
     """The rows of one statement."""
-    return [tuple(row) for row in _do(_query(sql, values))]
+    return [tuple(row) for row in do(_query(sql, values))]
 
 
-def _do(work: Coroutine[Any, Any, T]) -> T:
+def query_and_roll_back(sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """The same, leaving nothing behind."""
+    return [tuple(row) for row in do(_query_and_roll_back(sql, values))]
+
+
+def do(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop of the tests' own."""
     return asyncio.run_coroutine_threadsafe(work, _loop()).result(timeout=120)
 
 
@@ -75,7 +81,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 @cache
 def _make_schema() -> None:
-    _do(_open_once())
+    do(_open_once())
 
 
 def drop_schema() -> None:
@@ -106,3 +112,12 @@ async def _execute(sql: str) -> None:
 
 async def _query(sql: str, values: tuple[object, ...]) -> list[Any]:
     return await (await _connected()).fetch(sql, *values)
+
+
+async def _query_and_roll_back(sql: str, values: tuple[object, ...]) -> list[Any]:
+    connection = await _connected()
+    await connection.execute("begin")
+    try:
+        return await connection.fetch(sql, *values)
+    finally:
+        await connection.execute("rollback")

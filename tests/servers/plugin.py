@@ -35,6 +35,7 @@ NEEDS: dict[str, Callable[[Run], str]] = {
     "mysql": shared(MYSQL),
     "mysql_url": shared(MYSQL),
     "private_postgres": private(binaries),
+    "newest_postgres": private(lambda run: binaries(run, 17)),
     "private_mariadb": private(lambda run: program("mariadbd")),
     "make_pgbouncer": private(lambda run: pgbouncer_program()),
 }
@@ -104,6 +105,15 @@ def mysql_url(servers: Run) -> str:
 def private_postgres(servers: Run) -> Iterator[PrivatePostgres]:
     """A PostgreSQL server of the test's own, running, for it to restart, stop and kill."""
     server = PrivatePostgres(servers)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def newest_postgres(servers: Run) -> Iterator[PrivatePostgres]:
+    """The same, of version 17 at least."""
+    server = PrivatePostgres(servers, least=17)
     server.start()
     yield server
     server.remove()

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -34,13 +35,13 @@ include_if_exists = 'switched.conf'
 class PrivatePostgres:
     """One for a single test, which may do to it what it likes."""
 
-    def __init__(self, run: Run) -> None:
-        """It is a copy of an empty one that is made once for all tests."""
+    def __init__(self, run: Run, *, least: int = 0) -> None:
+        """It is a copy of an empty one that is made once for all tests. least: its major version."""
         self._folder = run.server_folder("postgres")
         self._data = self._folder / "data"
-        run_program(["cp", "-a", "--", str(template(run)), str(self._data)])
+        run_program(["cp", "-a", "--", str(template(run, least)), str(self._data)])
         self.port = free_port()
-        program = binaries(run) / "postgres"
+        program = binaries(run, least) / "postgres"
         self.process = ServerProcess(self._folder, [str(program), "-D", str(self._data), "-p", str(self.port)])
 
     @property
@@ -103,49 +104,55 @@ class PrivatePostgres:
         return len(lines) > 7 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"
 
 
-def binaries(run: Run) -> Path:
-    """The folder with `postgres` and `initdb`. Raises `LookupError` with what to do about it."""
+def binaries(run: Run, least: int = 0) -> Path:
+    """The folder with `postgres` and `initdb`, of that version at least. Raises `LookupError` with what to do."""
     for folder in candidates():
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
+        if (folder / "initdb").exists() and (folder / "postgres").exists() and version(folder) >= least:
             return folder if is_reachable(folder / "postgres") else _copied(folder, run)
-    raise LookupError(f"There is no PostgreSQL on this machine. {ADVICE}")
+    raise LookupError(f"There is no PostgreSQL{f' {least}' if least else ''} on this machine. {ADVICE}")
 
 
 def candidates() -> Iterator[Path]:
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_number, reverse=True)
     if (found := shutil.which("initdb")) is not None:
         yield Path(found).resolve().parent
     wheel = importlib.util.find_spec(WHEEL)
     for place in (wheel.submodule_search_locations or []) if wheel is not None else []:
-        yield from sorted(Path(place).glob("pginstall*/bin"), key=_version, reverse=True)
+        yield from sorted(Path(place).glob("pginstall*/bin"), key=_number, reverse=True)
 
 
-def _version(folder: Path) -> int:
+def _number(folder: Path) -> int:
     return int(re.sub(r"\D", "", folder.parent.name) or 0)
+
+
+def version(folder: Path) -> int:
+    """The major version of the server there."""
+    told = subprocess.run([folder / "postgres", "-V"], capture_output=True, text=True, check=True).stdout
+    return int(told.split()[2].partition(".")[0])
 
 
 def _copied(folder: Path, run: Run) -> Path:
     """The wheel's programs, where an account that may not look into this environment can run them."""
+    name = f"programs-{folder.parent.name}"
 
     def copy() -> str:
-        shutil.copytree(folder.parent, run.folder / "postgres", symlinks=True)
-        return str(run.folder / "postgres" / "bin")
+        shutil.copytree(folder.parent, run.folder / name, symlinks=True)
+        return str(run.folder / name / "bin")
 
-    return Path(run.once("postgres-binaries", copy))
+    return Path(run.once(f"{name}.path", copy))
 
 
-def template(run: Run) -> Path:
+def template(run: Run, least: int = 0) -> Path:
     """The data of an empty server, made once in a run."""
+    programs = binaries(run, least)
 
     def make() -> str:
         data = run.server_folder("postgres-template") / "data"
-        initdb = [str(binaries(run) / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
         run_program([*initdb, "--locale=C", "--no-sync"])
         with (data / "postgresql.conf").open("a") as file:
             file.write(SETTINGS)
-        run_program(
-            [str(binaries(run) / "postgres"), "--single", "-D", str(data), "postgres"], "create database test\n"
-        )
+        run_program([str(programs / "postgres"), "--single", "-D", str(data), "postgres"], "create database test\n")
         return str(data)
 
-    return Path(run.once("postgres-data", make))
+    return Path(run.once(f"postgres-data-{least}", make))

@@ -71,9 +71,12 @@ class Proxy:
         """Forward to the server what clients say, and drop what it answers."""
         self._is_mute = True
 
-    def abandon(self) -> None:
-        """Leave all connections half open: the server's end is gone, and clients are not told. New ones are taken."""
-        self._do(self._abandon)
+    def abandon(self, *ports: int) -> None:
+        """Leave connections half open: the server's end is gone, and clients are not told. New ones are taken.
+
+        ports: those by which the server knows them; none: all.
+        """
+        self._do(lambda: self._abandon(ports))
 
     def refuse(self) -> None:
         """Reset all connections, and take none."""
@@ -132,8 +135,8 @@ class Proxy:
     async def _stall(self) -> None:
         self._flows.clear()
 
-    async def _abandon(self) -> None:
-        for link in list(self._links):
+    async def _abandon(self, ports: tuple[int, ...]) -> None:
+        for link in [link for link in self._links if not ports or link.port in ports]:
             self._orphans.append(link.abandon())
 
     async def _refuse(self) -> None:
@@ -191,6 +194,11 @@ class Link:
         self._writers = [writer]
         self._task = asyncio.current_task()
         self._is_abandoned = False
+
+    @property
+    def port(self) -> int | None:
+        """By which the server knows it."""
+        return self._writers[1].get_extra_info("sockname")[1] if len(self._writers) > 1 else None
 
     async def live(self) -> None:
         """Forward until either end has gone; then cut off the other."""

@@ -17,6 +17,7 @@ class Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         server = self.server
         assert isinstance(server, EchoServer)
+        server.ports.append(self.client_address[1])
         while piece := self.request.recv(1024):
             server.heard.append(piece)
             self.request.sendall(piece)
@@ -30,6 +31,7 @@ class EchoServer(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Echo)
         self.heard = list[bytes]()
+        self.ports = list[int]()
         self.gone = threading.Event()
 
     @property
@@ -155,6 +157,18 @@ def test_of_an_abandoned_connection_only_the_server_hears(
     assert is_silent(client)
     with connect(proxy) as another:
         assert ask(another, b"new") == b"new"
+
+
+def test_one_connection_can_be_abandoned_among_others(proxy: Proxy, server: EchoServer, client: socket.socket) -> None:
+    with connect(proxy) as another:
+        assert ask(another, b"second") == b"second"
+
+        proxy.abandon(server.ports[0])
+
+        assert server.gone.wait(30)
+        client.sendall(b"hello?")
+        assert is_silent(client)
+        assert ask(another, b"still there") == b"still there"
 
 
 def test_who_is_refused_is_told_at_once(proxy: Proxy, client: socket.socket) -> None:

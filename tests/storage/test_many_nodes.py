@@ -1,7 +1,7 @@
 """Several nodes on one queue: leases, fencing, and who gets what. On every storage that many nodes can share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ async def another(request: pytest.FixtureRequest) -> AsyncIterator[Another]:
         @asynccontextmanager
         async def open_one(
             *, lease: float = 30.0, lost: Callable[[], None] | None = None, wakes: Callable[[], None] = lambda: None
-        ) -> AsyncIterator[tuple[Storage, NodeRow]]:
+        ) -> AsyncGenerator[tuple[Storage, NodeRow]]:
             storage = PostgresStorage(url, lease=lease)
             await storage.open(on_wake=wakes, on_lost=lost)
             mine = node()
