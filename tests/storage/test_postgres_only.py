@@ -22,6 +22,7 @@ from tests import postgres
 from tests.conftest import until
 from tests.storage.life import ANY, NOW, SECOND, claim_ids, finished, job, node, put, running, stored
 
+pytestmark = pytest.mark.postgres
 OTHER = f'{postgres.SCHEMA} "other"'
 """A name that has to be quoted."""
 PLANNED = f"{postgres.SCHEMA}_plans"
