@@ -1,5 +1,6 @@
 """The audit of a cluster: the ledger against the database, which is read with a driver and nothing of the package."""
 
+import re
 from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.faults.audit import (
 from tests.faults.ledger import Entry
 from tests.servers.sql import blocking, postgres_rows
 
+LOST = re.compile(r"^([\d.]+) ERROR Node .* has lost its lease", re.MULTILINE)
 CHECKS = (
     i1_every_promise_has_one_end, i1_nothing_is_invented, i1_ends_are_the_right_ones, i2_no_start_without_a_reason,
     i3_lanes_are_serial, i5_archives_and_summaries_agree, i6_the_backlog_drains,
@@ -35,8 +37,8 @@ def audit(url: str, folder: Path, entries: Sequence[Entry]) -> list[str]:
 
 
 def gather(url: str, folder: Path, entries: Sequence[Entry]) -> Evidence:
-    """Read the database."""
-    evidence = Evidence(folder, entries)
+    """Read the database, and in the logs who has lost a lease."""
+    evidence = Evidence(folder, [*entries, *fences(folder, entries)])
     live, finished, summaries, unfollowed = blocking(
         postgres_rows(
             url,
@@ -49,6 +51,16 @@ def gather(url: str, folder: Path, entries: Sequence[Entry]) -> Evidence:
     evidence.live, evidence.archived, evidence.left = live, finished, unfollowed
     evidence.summaries = {row["id"]: row for row in summaries}
     return evidence
+
+
+def fences(folder: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Nodes that gave up what they had begun, since their lease was lost."""
+    pids = {entry.key: entry.pid for entry in entries if entry.did == "ready"}
+    for file in folder.glob("errors.*"):
+        name = file.name.removeprefix("errors.")
+        for moment in LOST.findall(file.read_text(encoding="utf-8")):
+            if name in pids:
+                yield Entry("fenced", pid=pids[name], at=float(moment))
 
 
 def i3_workers_keep_their_order(evidence: Evidence) -> Iterator[str]:

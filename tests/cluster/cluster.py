@@ -1,11 +1,14 @@
 """Several processes on one database, what happens to them, and what the audit says afterwards."""
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.audit import audit, gather
+from tests.faults import commands
 from tests.faults.audit import Evidence
 from tests.faults.bench import Bench, Life
 from tests.faults.workload import Plan
@@ -49,6 +52,17 @@ class Cluster(Bench):
         wanted, deadline = self.ledger.size + 150 * lines, time.monotonic() + 3
         while self.ledger.size < wanted and time.monotonic() < deadline:
             time.sleep(0.002)
+
+    @contextmanager
+    def outage(self, name: str) -> Generator[None]:
+        """Something happens to the database or the way to it."""
+        self.ledger.write("outage", key=name)
+        yield
+        self.ledger.write("healed", key=name)
+
+    def open_gate(self) -> None:
+        """Let jobs go on that are held."""
+        (self.folder / commands.gate.name).touch()
 
     def wait_until_silent(self, name: str) -> None:
         """Until the database has heard nothing of a node for longer than its lease."""

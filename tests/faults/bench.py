@@ -93,7 +93,7 @@ class Bench:
     """A folder with a database, its ledger, and the processes that work there."""
 
     def __init__(self, folder: Path, **plan: Any) -> None:
-        """plan: what the plans of all its processes have in common."""
+        """plan: what the plans of all its processes have in common, unless they say otherwise."""
         self.folder = folder
         self.database = folder / DATABASE
         self._plan = plan
@@ -101,7 +101,9 @@ class Bench:
 
     def start(self, plan: Plan) -> Life:
         """A process that lives as planned."""
-        plan = replace(plan, **self._plan)
+        usual = Plan("")
+        unsaid = {name for name in self._plan if getattr(plan, name) == getattr(usual, name)}
+        plan = replace(plan, **{name: self._plan[name] for name in unsaid})
         process = _context.Process(target=live, args=(str(self.folder), plan), daemon=True)
         process.start()
         return Life(process, plan, self.ledger)

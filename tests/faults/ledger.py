@@ -22,8 +22,8 @@ class Entry:
     By clients: "asked" (before an enqueue), "promised" (it has returned `id`), "shared" (it has returned the job of
     another call), "refused" (nobody knows what has come of it), "cancelled", "requeued". By handlers: "start", and
     "end", "fail", "snooze" or "cut" (the attempt was cancelled). By callbacks: "reply", "replied". By the bench:
-    "killed" (`pid` is dead), "fenced" (`pid` has lost what it had begun), "waits" (it is now at a point where it is to
-    be killed).
+    "killed" (`pid` is dead), "fenced" (`pid` has lost what it had begun), "outage" (the database is away), "waits"
+    (it is now at a point where it is to be killed).
     """
 
     did: str

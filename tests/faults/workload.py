@@ -89,7 +89,7 @@ def live(folder: str, plan: Plan) -> None:
         with points.at(f"ledger: {did}"):
             ledger.write(did, **fields)
 
-    commands.set_note(write)
+    commands.set_up(write, home)
     if plan.hours:
         _set_machine_clock(plan.hours)
     asyncio.run(_live(home, plan))
@@ -181,12 +181,20 @@ async def _enqueue(jobs: BackgroundJobs, plan: Plan, number: int) -> None:
 
 
 async def ask(
-    jobs: BackgroundJobs, command: Any, key: str, kind: str, *, lane: str = "", pause: float = 0.0, **options: Any
+    jobs: BackgroundJobs,
+    command: Any,
+    key: str,
+    kind: str,
+    *,
+    lane: str = "",
+    pause: float = 0.0,
+    held: bool = False,
+    **options: Any,
 ) -> JobRef[Any]:
     """Enqueue, and write down that it is asked for, and what comes of it."""
     commands.note("asked", key=key, kind=kind, lane=lane)
     ref: JobRef[Any] = await jobs.enqueue_command(
-        command, Errand(key=key, kind=kind, lane=lane, pause=pause), **options
+        command, Errand(key=key, kind=kind, lane=lane, pause=pause, held=held), **options
     )
     commands.note("promised" if ref.created else "shared", key=key, kind=kind, id=ref.id, lane=lane)
     return ref
@@ -279,11 +287,15 @@ async def long_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> No
     await ask(jobs, FaultAsync, key, "plain", pause=2.0)
 
 
+async def held_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", held=True)
+
+
 KINDS: list[Callable[[BackgroundJobs, str, random.Random], Awaitable[None]]] = [
     plain, sync, on_worker, with_key, unique, with_callback, children, failing, retried, snoozed, once, parent, later,
     named, many, on_worker,
 ]  # fmt: skip
-ON_DEMAND = [slow_one, long_one]
+ON_DEMAND = [slow_one, long_one, held_one]
 """Errands that only those have who ask for them."""
 
 

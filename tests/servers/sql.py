@@ -1,9 +1,10 @@
 """Statements on a server, through a driver and nothing of the package."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -15,9 +16,25 @@ T = TypeVar("T")
 
 
 def blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Do it on a loop of its own, also where one runs."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+    """Do it on a loop in a thread of the tests' own, also where a loop runs."""
+    return asyncio.run_coroutine_threadsafe(work, _loop()).result(120)
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="tests' statements", daemon=True).start()
+    return loop
+
+
+@contextmanager
+def session(url: str) -> Generator[Callable[[str], Any]]:
+    """A connection that stays open, for statements one after the other."""
+    connection = blocking(connect(url))
+    try:
+        yield lambda sql: blocking(connection.execute(sql))
+    finally:
+        blocking(connection.close(timeout=30))
 
 
 async def ask_postgres(url: str, sql: str = "select 1") -> Any:
@@ -34,15 +51,20 @@ async def postgres_rows(url: str, *statements: str) -> list[list[dict[str, Any]]
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncGenerator[Any]:
-    """A connection, in the schema that the URL may name: `?schema=jobs`."""
-    parts = urlsplit(url)
-    schema = parse_qs(parts.query).get("schema", ["public"])[0]
-    address = parts._replace(query="").geturl()
-    connection = await asyncpg.connect(address, timeout=30, server_settings={"search_path": schema})
+    """A connection for a while."""
+    connection = await connect(url)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def connect(url: str) -> Any:
+    """A connection, in the schema that the URL may name: `?schema=jobs`."""
+    parts = urlsplit(url)
+    schema = parse_qs(parts.query).get("schema", ["public"])[0]
+    address = parts._replace(query="").geturl()
+    return await asyncpg.connect(address, timeout=30, server_settings={"search_path": schema})
 
 
 async def ask_mysql(url: str, sql: str = "select 1") -> Any:
