@@ -1,4 +1,4 @@
-"""What commandjobs calls of asyncpg, which ships no types."""
+"""What commandjobs and its benchmarks call of asyncpg, which ships no types."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,3 +28,9 @@ async def connect(
     max_cached_statement_lifetime: int = ...,
     server_settings: dict[str, str] | None = ...,
 ) -> Connection: ...
+
+class Pool:
+    async def __aenter__(self) -> Pool: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+def create_pool(dsn: str, *, min_size: int = ..., max_size: int = ...) -> Pool: ...
