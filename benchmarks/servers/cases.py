@@ -1,7 +1,7 @@
 """The cases: each asks every engine for the same work, once, one engine after the other, on one server.
 
-Their letters are those of `benchmarks/cases.py`. A drain is timed from the first line of its first job to that of its last:
-how long a process takes to start says nothing of either.
+Their letters are those of `benchmarks/cases.py`. A drain is timed from the first line of its first job to that of its
+last: how long a process takes to start says nothing of either.
 """
 
 import asyncio
