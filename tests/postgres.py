@@ -3,8 +3,10 @@
 import asyncio
 import os
 import threading
+import zlib
 from collections.abc import Coroutine
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -15,7 +17,9 @@ from commandjobs.storage.postgres.storage import PostgresStorage
 T = TypeVar("T")
 
 ADDRESS = os.environ.get("COMMANDJOBS_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
-SCHEMA = f"commandjobs_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+CHECKOUT = zlib.crc32(str(Path(__file__).resolve()).encode())
+"""Two checkouts may be tested on one server at the same time."""
+SCHEMA = f"commandjobs_test_{CHECKOUT:08x}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 EMPTY = """
 do $$
 declare name text;
@@ -46,15 +50,21 @@ def empty_url() -> str:
 
 def execute(sql: str) -> None:
     """Run SQL; from any thread, also one in which a loop runs."""
-    _do(_execute(sql))
+    do(_execute(sql))
 
 
 def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
     """The rows of one statement."""
-    return [tuple(row) for row in _do(_query(sql, values))]
+    return [tuple(row) for row in do(_query(sql, values))]
 
 
-def _do(work: Coroutine[Any, Any, T]) -> T:
+def query_and_roll_back(sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """The same, leaving nothing behind."""
+    return [tuple(row) for row in do(_query_and_roll_back(sql, values))]
+
+
+def do(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop of the tests' own."""
     return asyncio.run_coroutine_threadsafe(work, _loop()).result(timeout=120)
 
 
@@ -69,7 +79,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 def _make_schema() -> None:
     """The schema is made anew, whatever an earlier run has left."""
     execute(f"drop schema if exists {SCHEMA} cascade")
-    _do(_open_once())
+    do(_open_once())
 
 
 async def _open_once() -> None:
@@ -94,3 +104,12 @@ async def _execute(sql: str) -> None:
 
 async def _query(sql: str, values: tuple[object, ...]) -> list[Any]:
     return await (await _connected()).fetch(sql, *values)
+
+
+async def _query_and_roll_back(sql: str, values: tuple[object, ...]) -> list[Any]:
+    connection = await _connected()
+    await connection.execute("begin")
+    try:
+        return await connection.fetch(sql, *values)
+    finally:
+        await connection.execute("rollback")

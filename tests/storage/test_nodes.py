@@ -111,5 +111,5 @@ async def test_a_backup_is_written_or_refused_with_a_reason(storage: Storage, tm
     if storage.capabilities.backup:
         assert await storage.backup(str(tmp_path / "copy"))
     else:
-        with pytest.raises(InvalidOption, match="copy|copied"):
+        with pytest.raises(InvalidOption, match="cop"):
             await storage.backup(str(tmp_path / "copy"))

@@ -1,6 +1,5 @@
 """asyncpg's errors, translated once: into what the storage raises, or what it tries again."""
 
-import asyncio
 import re
 from typing import NoReturn
 
@@ -27,7 +26,10 @@ UNREACHABLE = ("08", "57P01", "57P02", "57P05")
 FULL = ("53100", "53400")
 CORRUPT = ("XX001", "XX002")
 PARTITION_KEY = re.compile(r"\(created\) = \((-?\d+)\)")
-LOST = (OSError, asyncpg.InterfaceError, asyncio.IncompleteReadError, EOFError)
+LOST = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a connection raises that was cut, also in the middle of something: asyncpg then says that it was in a state that
+cannot be.
+"""
 
 
 def is_lost(error: BaseException) -> bool:

@@ -15,7 +15,6 @@ from zlib import crc32
 import asyncpg
 
 from commandjobs.storage.postgres.connections import PostgresDriver
-from commandjobs.storage.sql.driver import TryAgain
 
 _log = logging.getLogger("commandjobs.storage")
 
@@ -71,7 +70,7 @@ class Hints:
                 await self._listen()
                 pause = 0.1
                 await self._ring_for_ever()
-            except (TryAgain, TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            except Exception as error:  # whatever it is: who hears nothing must try again
                 _log.info("Hints are not heard now (%s); jobs of other nodes are found by looking.", error)
             if self._connection is not None:
                 self._connection.terminate()
@@ -81,9 +80,13 @@ class Hints:
 
     async def _listen(self) -> None:
         connection = await self._driver.connect()
+        try:
+            connection.add_termination_listener(self._ended)
+            await connection.add_listener(self._channel, self._heard)
+        except BaseException:
+            connection.terminate()
+            raise
         self._connection = connection
-        connection.add_termination_listener(self._ended)
-        await connection.add_listener(self._channel, self._heard)
         self._on_hint()  # whatever was rung meanwhile
 
     async def _ring_for_ever(self) -> None:

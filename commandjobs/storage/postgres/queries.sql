@@ -653,9 +653,13 @@ join pg_class as child on child.oid = pg_inherits.inhrelid
 where pg_inherits.inhparent = to_regclass('{schema}.finished') and not pg_inherits.inhdetachpending
 order by child.relname;
 
--- name: newest_end
--- When the last job of a month has ended.
-select max(last_activity) from {schema}.finished where created >= :first and created < :following;
+-- name: newest_ends
+-- When the last job of each month has ended. One statement: its conditions prune the partitions.
+select month.number, (
+    select max(last_activity) from {schema}.finished
+    where created >= month.first and created < month.following
+)
+from unnest(:numbers::integer[], :firsts::bigint[], :followings::bigint[]) as month (number, first, following);
 
 -- name: summaries_of_month
 -- A piece of the jobs created in a month that have ended, by id.

@@ -116,7 +116,7 @@ async def stored_before(change: Change, call: Insertion) -> list[Inserted] | Non
         same = [row for row in call.rows if _is_same(row, stored.get(row.ref_id))]
         if len(same) < len(call.rows):
             return None
-    ids = dict(found)
+    ids = {ref: id for ref, id in found}  # noqa: C416  rows are sequences
     answers: list[Inserted] = []
     for row in call.rows:
         there = stored.get(row.ref_id)
@@ -156,9 +156,7 @@ async def reinsert(change: Change, call: Insertion) -> list[Inserted | None]:
             answers.append(row)
     if back:
         await _take_back(change, back)
-    return [
-        None if answer is None else _inserted(row, answer) for row, answer in zip(call.rows, answers, strict=True)
-    ]
+    return [None if answer is None else _inserted(row, answer) for row, answer in zip(call.rows, answers, strict=True)]
 
 
 async def _take_back(change: Change, back: dict[int, JobRow]) -> None:
@@ -208,7 +206,7 @@ async def _names(change: Change, rows: Collection[JobRow]) -> Names:
     keys = sorted({(row.command, row.unique_key) for row in rows if row.unique_key is not None})
     sql, connection = change.dialect.sql, change.connection
     if refs:
-        names.refs = {ref: id for ref, id in await connection.rows(sql["taken_refs"], refs=refs)}  # noqa: C416
+        names.refs = {ref: id for ref, id in await connection.rows(sql["taken_refs"], refs=refs)}  # noqa: C416  the same
     if keys:
         found = await connection.rows(
             sql["key_holders"], commands=[command for command, _ in keys], keys=[key for _, key in keys]
@@ -266,9 +264,7 @@ async def _write(change: Change, rows: Sequence[JobRow], parents: Parents) -> No
     if not rows:
         return
     over = [row for row in rows if row.state in FINAL]
-    for row, id in zip(
-        rows, await change.dialect.insert(change.connection, rows, token=change.token), strict=True
-    ):
+    for row, id in zip(rows, await change.dialect.insert(change.connection, rows, token=change.token), strict=True):
         row.id = id
         change.rows[id] = row
         change.own.add(id)

@@ -13,7 +13,7 @@ and begins with this lane.
 The election itself is done in memory, so that a hundred lanes cost no more statements than one.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -110,7 +110,7 @@ class Election:
             return
         numbers = {number_of(lane) for lane in unknown} - self.locked
         if numbers and not await self.change.dialect.try_lock_lanes(self.change.connection, numbers):
-            raise LanesWanted(numbers)
+            raise LanesWanted(numbers | self.locked)  # all in one order, or two such tries would lock each other
         self.locked |= numbers
         await self._read(unknown)
 
@@ -126,13 +126,13 @@ class Election:
         for lane, jobs in found.items():
             self.lines[lane] = Line(sorted(jobs, key=_turn), is_all=len(jobs) < most)
         self.holders |= {lane: None for lane in lanes if lane not in self.holders}
-        for columns in await dialect.holders(connection, workers, keys):
-            job = self._job(columns)
+        for holder in await dialect.holders(connection, workers, keys):
+            job = self._job(holder)
             for lane in job.lanes:
                 if lane in found:
                     self.holders[lane] = job
 
-    def _job(self, columns: Iterable[Any]) -> Candidate:
+    def _job(self, columns: Sequence[Any]) -> Candidate:
         job = Candidate(*columns)
         job.state = STATES[job.state]
         return self.jobs.setdefault(job.id, job)

@@ -92,7 +92,7 @@ class Lease:
                         return True
                 renewed = begun
             except (TryAgain, TimeoutError) as error:
-                _log.warning("Node %d could not renew its lease: %s", self._number, error or "no answer in time")
+                _log.warning("Node %d could not renew its lease: %s", self._number, str(error) or "no answer in time")
             if _now() - renewed > self._seconds * GIVEN_UP_AT:
                 return True
             pause = self._seconds / BEATS if renewed == begun else self._seconds / BEATS / 5

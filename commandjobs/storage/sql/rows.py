@@ -1,7 +1,7 @@
 """A row of the engine as columns and as JSON, and back.
 
-`JOB_COLUMNS` is the one order in which whole rows are selected. What goes in goes as one JSON document for any number of
-rows, so that a statement's text never changes; a column that the document leaves out is at its default.
+`JOB_COLUMNS` is the one order in which whole rows are selected. What goes in goes as one JSON document for any number
+of rows, so that a statement's text never changes; a column that the document leaves out is at its default.
 """
 
 import json

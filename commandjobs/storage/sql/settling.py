@@ -60,8 +60,7 @@ async def settle(change: Change, call: Settling, *, again: bool = False) -> Sett
     await conclude(change)
     if before:
         todo.written = [
-            ok or settlement.row.id in before
-            for settlement, ok in zip(call.settlements, todo.written, strict=True)
+            ok or settlement.row.id in before for settlement, ok in zip(call.settlements, todo.written, strict=True)
         ]
     return Settled(todo.written, change.claimed, change.ready)
 

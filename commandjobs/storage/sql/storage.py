@@ -98,9 +98,7 @@ class SqlStorage:
         self._lease: Lease | None = None
         self._served = set[int]()
         self._last_claim: Claim | None = None
-        self._poller = Poller(
-            stirred=self._stirred, wake=self._wake, pace=self.pace
-        )
+        self._poller = Poller(stirred=self._stirred, wake=self._wake, pace=self.pace)
         await self._prepare()
         self._is_open = True
 
@@ -277,9 +275,7 @@ class SqlStorage:
     async def promote_due(self, *, now: int, claim: Claim | None = None, limit: int = 1000) -> Promoted:
         """Wake and expire."""
         taking = self._taking(claim)
-        return await self._spawn(
-            self._change(lambda change, _: waiting.promote_due(change, limit), now, taking)
-        )
+        return await self._spawn(self._change(lambda change, _: waiting.promote_due(change, limit), now, taking))
 
     async def rescue(self, *, now: int, limit: int = 1000) -> Rescued:
         """Look for what dead nodes owned."""
@@ -356,13 +352,16 @@ class SqlStorage:
 
     async def months(self) -> list[MonthInfo]:
         """Archive months in which something lies."""
-        infos: list[MonthInfo] = []
-        for month in await self._months():
-            first, following = month_range(month)
-            [(newest,)] = await self._reader.rows("newest_end", first=first, following=following)
-            if newest is not None:
-                infos.append(MonthInfo(month, newest))
-        return infos
+        months = await self._months()
+        ranges = [month_range(month) for month in months]
+        found = await self._reader.rows(
+            "newest_ends",
+            numbers=list(range(len(months))),
+            firsts=[first for first, _ in ranges],
+            followings=[following for _, following in ranges],
+        )
+        ends = {number: newest for number, newest in found if newest is not None}
+        return [MonthInfo(month, ends[number]) for number, month in enumerate(months) if number in ends]
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -428,7 +427,7 @@ class SqlStorage:
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def drop_month(self, month: date) -> int:
-        """Delete a month: summaries first, so that a process that dies in between leaves a month that is dropped again."""
+        """Delete a month: summaries first, so that a process that dies in between leaves one that is dropped again."""
         first, following = month_range(month)
         dropped = after = 0
         while True:
@@ -487,7 +486,7 @@ class SqlStorage:
         async def insert(connection: Connection, this: Try) -> list[int]:
             if this.unknown:  # either all of them are there, or none
                 refs = [row.ref_id for row in rows]
-                found = dict(await connection.rows(self._dialect.sql["taken_refs"], refs=refs))
+                found = {ref: id for ref, id in await connection.rows(self._dialect.sql["taken_refs"], refs=refs)}  # noqa: C416
                 if found:
                     return [found[ref] for ref in refs]
             return await self._dialect.insert_simple(connection, rows, token=token)
@@ -590,9 +589,7 @@ class SqlStorage:
         async def settle(change: Change, this: Try) -> Settled:
             settled = await settling.settle(change, call, again=this.unknown)
             if counted:
-                await change.connection.run(
-                    self._dialect.sql["write_tallies"], rows=tally_rows(counted, node)
-                )
+                await change.connection.run(self._dialect.sql["write_tallies"], rows=tally_rows(counted, node))
             return settled
 
         settled = await self._change(settle, call.now, call.taking, told=True)
@@ -660,9 +657,7 @@ class SqlStorage:
             return True
         claim = self._last_claim
         kinds = await self._reader.rows("claimable_kinds") if claim is not None else ()
-        return claim is not None and any(
-            command in claim.commands and claim.serves(queue) for queue, command in kinds
-        )
+        return claim is not None and any(command in claim.commands and claim.serves(queue) for queue, command in kinds)
 
     def _taking(self, claim: Claim | None) -> Taking | None:
         if claim is None or not self._node or not self._executes:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from commandjobs.model.stats import Tallies, Tally, TallyKey, merge_tallies
+from commandjobs.model.stats import HOUR, Tallies, Tally, TallyKey, merge_tallies
 from commandjobs.storage.sql.rows import document
 
 
@@ -29,9 +29,6 @@ class TallyBook:
         newest = max((key.hour for key in written), default=0)
         self._counted = {key: tally for key, tally in self._counted.items() if key.hour >= newest - 2 * HOUR}
         self._counted |= written
-
-
-HOUR = 3_600_000_000
 
 
 def tally_rows(tallies: Tallies, node: int) -> str:

@@ -22,6 +22,7 @@ DEADLINE = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
 """Seconds between tries, doubled from one to the next, of which a random part is waited."""
 
+
 @dataclass(slots=True)
 class Try:
     """What a try must know of those before it."""

@@ -44,9 +44,7 @@ async def cancel(change: Change, ids: Sequence[int], by: str | None) -> list[Can
     return answers
 
 
-async def update(
-    change: Change, id: int, *, run_after: int | None, priority: int | None, queue: str | None
-) -> bool:
+async def update(change: Change, id: int, *, run_after: int | None, priority: int | None, queue: str | None) -> bool:
     """Change a waiting job."""
     for row in await change.read([id]):
         if row.state is JobState.QUEUED and row.owner is None:
