@@ -55,6 +55,10 @@ class Server(Protocol):
         """What the server does by itself some time after many rows were written."""
         ...
 
+    async def flush(self, url: str) -> None:
+        """Write what is in memory to where it belongs, as the server does by itself within minutes."""
+        ...
+
 
 class Postgres:
     """PostgreSQL, through asyncpg."""
@@ -107,8 +111,11 @@ class Postgres:
             await connection.close()
 
     async def tidy(self, url: str) -> None:
-        """What autovacuum and the checkpointer may not have come to yet."""
+        """As autovacuum would; it may not have come yet."""
         await self.execute(url, "vacuum analyze")
+
+    async def flush(self, url: str) -> None:
+        """A checkpoint. (Right before a drain it would make each page that is changed go into the log as a whole.)"""
         await self.execute(url, "checkpoint")
 
 
@@ -172,6 +179,9 @@ class Mariadb:
 
     async def tidy(self, url: str) -> None:
         """InnoDB does it by itself."""
+
+    async def flush(self, url: str) -> None:
+        """InnoDB flushes all the time."""
 
 
 async def connect_mariadb(url: str) -> Any:
