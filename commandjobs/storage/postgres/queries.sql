@@ -181,7 +181,7 @@ chosen as (
 )
 update {schema}.job set owner = :owner::bigint, token = :token::bigint, claim_queue = null, claim_command = null,
     begun = false
-from chosen where job.id = chosen.id
+where job.id = any(array(select id from chosen))  -- joined to them, the planner may read the whole table
 returning job.id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, common;
 
 -- name: claimed_by
