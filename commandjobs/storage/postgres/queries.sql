@@ -91,6 +91,22 @@ from rows from (
 order by new.place
 returning id;
 
+-- name: insert_plain
+-- New jobs that have nothing out of the ordinary, by arrays. What few values they have between them lies in `kinds`, each
+-- written once: a row says which is its own.
+insert into {schema}.job (
+    ref_id, created, request_body, command, request, queue, priority, retry_limit, timeout, claim_queue, claim_command,
+    owner, token, common
+)
+select
+    new.ref_id, new.created, new.request_body, (:commands::text[])[kind], (:requests::text[])[kind],
+    (:queues::text[])[kind], (:priorities::bigint[])[kind], (:retry_limits::bigint[])[kind],
+    (:timeouts::double precision[])[kind], (:claim_queues::text[])[kind], (:claim_commands::text[])[kind],
+    (:owners::bigint[])[kind], :token, true
+from unnest(:refs::text[], :created::bigint[], :bodies::text[], :kinds::integer[])
+    as new (ref_id, created, request_body, kind)
+returning id;
+
 -- name: taken_refs
 -- Which of these ref ids exist, live or finished, and whose they are.
 select ref_id, id from {schema}.job where ref_id = any(:refs::text[])
