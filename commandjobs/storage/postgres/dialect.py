@@ -41,6 +41,25 @@ class PostgresDialect(Dialect):
         )
         return [id for (id,) in found]
 
+    async def finish_plain(self, connection: Connection, rows: Sequence[JobRow], *, owner: int) -> set[int]:
+        """By one statement."""
+        if not rows:
+            return set()
+        node = rows[0].node
+        rows = [row for row in rows if row.node == node]
+        found = await connection.rows(
+            self.sql["finish_plain"],
+            ids=[row.id for row in rows],
+            started=[row.started for row in rows],
+            completed=[row.completed for row in rows],
+            durations=[row.duration_ms for row in rows],
+            responses=[row.response for row in rows],
+            bodies=[plain_text(row.response_body) for row in rows],
+            owner=owner,
+            node=node,
+        )
+        return {id for (id,) in found}
+
 
 def _kind(row: JobRow) -> Kind:
     return row.command, row.request, row.queue, row.priority, row.retry_limit, row.timeout, row.owner

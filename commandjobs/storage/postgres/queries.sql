@@ -326,6 +326,31 @@ select
     gone.user_id, gone.tenant_id, new.error_code, new.error_message, gone.args
 from gone join {changed} on new.id = gone.id;
 
+-- name: finish_plain
+-- The same for jobs that nobody waits for and that have succeeded at once, with nothing out of the ordinary: those that
+-- are their owner's. All their other columns are at their defaults.
+with gone as (
+    delete from {schema}.job
+    using unnest(
+        :ids::bigint[], :started::bigint[], :completed::bigint[], :durations::bigint[], :responses::text[], :bodies::text[]
+    ) as new (id, started, completed, duration_ms, response, response_body)
+    where job.id = new.id and job.owner = :owner and job.common and not job.has_dependents
+    returning job.id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, new.started,
+        new.completed, new.duration_ms, new.response, new.response_body
+),
+archived as (
+    insert into {schema}.finished (
+        id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, state, attempts,
+        started, completed, last_activity, duration_ms, progress, response, response_body, node
+    )
+    select id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, 'Completed', 1,
+        started, completed, completed, duration_ms, 1, response, response_body, :node
+    from gone
+)
+insert into {schema}.job_summary (id, ref_id, command, created, started, completed, duration_ms, queue)
+select id, ref_id, command, created, started, completed, duration_ms, queue from gone
+returning id;
+
 -- ── dependents ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: children

@@ -41,6 +41,11 @@ CHANGING = (
     "run_after", "priority", "queue",
 )  # fmt: skip
 """Everything that an attempt or an operator can change of a job."""
+PLAIN_END = frozenset({
+    *COMMON_COLUMNS, "fresh", "owner", "hold", "state", "attempts", "started", "completed", "last_activity", "node",
+    "duration_ms", "progress", "response", "response_body",
+})  # fmt: skip
+"""Of a row in memory that has ended as most do."""
 
 
 def to_row(columns: Columns) -> JobRow:
@@ -118,6 +123,11 @@ def new_columns(row: JobRow) -> dict[str, Any]:
     if row.unique_key is not None and row.state not in FINAL and not (row.unique_until == "start" and row.started):
         columns["held_key"] = row.unique_key
     return columns
+
+
+def is_plain_end(row: JobRow) -> bool:
+    """Whether a job has succeeded at its first attempt, with nothing to tell but when, and its result."""
+    return row.state is JobState.COMPLETED and vars(row).keys() <= PLAIN_END and row.attempts == 1
 
 
 def changed_columns(row: JobRow) -> dict[str, Any]:
