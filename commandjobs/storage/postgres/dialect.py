@@ -1,4 +1,4 @@
-"""The statements that every plain job passes through, by arrays: JSON documents of many columns take twice their time."""
+"""The statements that every plain job passes through, by arrays: JSON documents of many columns take twice as long."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

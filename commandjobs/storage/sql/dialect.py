@@ -102,8 +102,8 @@ class Dialect:
         await connection.run(self.sql["finish_jobs"], rows=document(changed_columns(row) for row in rows))
 
     async def finish_plain(self, connection: Connection, rows: Sequence[JobRow], *, owner: int) -> set[int]:
-        """End jobs of an owner that have nothing out of the ordinary (`rows.is_plain_end`), if that is also true of them
-        in the database; which it were. The others are left as they are: here, all.
+        """End jobs of an owner that have nothing out of the ordinary (`rows.is_plain_end`), if that is true of them in
+        the database too; which it were. The others are left as they are: here, all.
         """
         return set()
 
