@@ -102,9 +102,9 @@ class PostgresDriver:
         driver.pooled = self.pooled
         return driver
 
-    async def connect(self) -> asyncpg.Connection:
+    async def connect(self, **settings: str) -> asyncpg.Connection:
         """A new connection. Raises `TryAgain` when the server cannot be reached now."""
-        settings = {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
+        settings |= {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
         try:
             return await asyncpg.connect(
                 self.address.dsn,
