@@ -89,7 +89,8 @@ class PostgresDriver:
         """Nothing is opened yet."""
         self.address = address
         self.place = address.place
-        self.pooled = bool(address.pooled)
+        self.pooled = address.pooled
+        """Whether a pooler stands between. None: not known yet, and connections are such that one may."""
         self._writers: Pool | None = None
         self._readers: Pool | None = None
 
@@ -101,12 +102,13 @@ class PostgresDriver:
 
     async def connect(self) -> asyncpg.Connection:
         """A new connection. Raises `TryAgain` when the server cannot be reached now."""
-        settings = {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
+        direct = self.pooled is False
+        settings = {"jit": "off", "application_name": "commandjobs"} if direct else {}  # poolers refuse settings
         try:
             return await asyncpg.connect(
                 self.address.dsn,
                 timeout=CONNECT_TIMEOUT,
-                statement_cache_size=0 if self.pooled else 200,
+                statement_cache_size=200 if direct else 0,
                 max_cached_statement_lifetime=0,
                 server_settings=settings or None,
             )
