@@ -60,6 +60,7 @@ class Pool:
             except BaseException as error:
                 if is_lost(error) or not isinstance(error, Exception):
                     connection.raw.terminate()
+                    self._distrust()
                 raise
             finally:
                 if self._closed:
@@ -73,6 +74,11 @@ class Pool:
         while self._idle:
             with suppress(Exception):
                 await self._idle.pop().raw.close(timeout=1.0)
+
+    def _distrust(self) -> None:
+        """Where one connection died the others may have: each would cost its caller a deadline to find out."""
+        while self._idle:
+            self._idle.pop().raw.terminate()
 
     async def _take(self) -> PostgresConnection:
         while self._idle:
