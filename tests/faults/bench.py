@@ -49,6 +49,11 @@ class Life:
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended, neither well nor killed."""
+        return self._process.exitcode not in (None, 0, -signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -98,6 +103,7 @@ class Bench:
         self.database = folder / DATABASE
         self._plan = plan
         self.ledger = Ledger(folder / LEDGER)
+        self._lives = list[Life]()
 
     def start(self, plan: Plan) -> Life:
         """A process that lives as planned."""
@@ -106,7 +112,8 @@ class Bench:
         plan = replace(plan, **{name: self._plan[name] for name in unsaid})
         process = _context.Process(target=live, args=(str(self.folder), plan), daemon=True)
         process.start()
-        return Life(process, plan, self.ledger)
+        self._lives.append(Life(process, plan, self.ledger))
+        return self._lives[-1]
 
     def run(self, plan: Plan) -> bool:
         """The same, to its end; whether it was killed."""
@@ -129,6 +136,8 @@ class Bench:
         while time.monotonic() < deadline:
             if (found := look()) is not None:
                 return found
+            failed = [life.name for life in self._lives if life.has_failed]
+            assert not failed, f"{otherwise}, and {failed} have failed: {self.errors()}"
             time.sleep(0.02)
         raise AssertionError(f"{otherwise} within {within} s: {self.errors()}")
 
