@@ -228,7 +228,7 @@ class BackgroundJobs:
     def sync(self) -> SyncBackgroundJobs:
         """The same methods, blocking, for threads, scripts and WSGI."""
         if self._sync is None:
-            self._sync = SyncBackgroundJobs(self)
+            self._sync = SyncBackgroundJobs(self, commands=self._commands, enqueuer=lambda: self._engine_here.enqueuer)
         return self._sync
 
     @property

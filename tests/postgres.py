@@ -20,6 +20,8 @@ ADDRESS = os.environ.get("COMMANDJOBS_TEST_POSTGRES", "postgresql://postgres@127
 CHECKOUT = zlib.crc32(str(Path(__file__).resolve()).encode())
 """Two checkouts may be tested on one server at the same time."""
 SCHEMA = f"commandjobs_test_{CHECKOUT:08x}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+OTHER_SCHEMA = f"{SCHEMA}_other"
+"""For what goes from one schema to another."""
 EMPTY = """
 do $$
 declare name text;
@@ -41,11 +43,11 @@ def url(schema: str = SCHEMA, **parameters: str) -> str:
     return f"{ADDRESS}?{urlencode({'schema': schema, **parameters})}"
 
 
-def empty_url() -> str:
-    """The URL of this process's schema, without any job in it."""
-    _make_schema()
-    execute(EMPTY.format(schema=SCHEMA))
-    return url()
+def empty_url(schema: str = SCHEMA) -> str:
+    """The URL of this process's schema (or of another one of its own), without any job in it."""
+    _make_schema(schema)
+    execute(EMPTY.format(schema=schema))
+    return url(schema)
 
 
 def execute(sql: str) -> None:
@@ -76,14 +78,14 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 @cache
-def _make_schema() -> None:
+def _make_schema(schema: str) -> None:
     """The schema is made anew, whatever an earlier run has left."""
-    execute(f"drop schema if exists {SCHEMA} cascade")
-    do(_open_once())
+    execute(f"drop schema if exists {schema} cascade")
+    do(_open_once(schema))
 
 
-async def _open_once() -> None:
-    storage = PostgresStorage(url())
+async def _open_once(schema: str) -> None:
+    storage = PostgresStorage(url(schema))
     await storage.open(on_wake=lambda: None)
     await storage.close()
 

@@ -25,7 +25,7 @@ class Tie(NamedTuple):
 
     parent: int
     bound_attempt: int | None = None
-    """The attempt of the parent that the job belongs to."""
+    """The attempt of the parent that the job belongs to, while it waits for it."""
     cancelled: bool = False
     """The job was cancelled since that parent did not succeed; else it still waits for it."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -15,7 +16,7 @@ from commandjobs.errors import DuplicateRefId, InvalidOption, InvalidRequest
 from commandjobs.model.row import JobRow
 from commandjobs.model.settle import bound_attempt
 from commandjobs.model.state import Hold
-from commandjobs.options import OptionDefaults, ResolvedOptions, resolve
+from commandjobs.options import InThread, OptionDefaults, ResolvedOptions, parents_in, resolve
 from commandjobs.ref import Follower, JobRef
 from commandjobs.runtime.execution import Execution
 from commandjobs.runtime.ref_ids import RefIds
@@ -113,6 +114,13 @@ class Enqueuer:
         refs: list[JobRef[Any]] = await self._insert(rows, template.options, now, self._many_landed)
         return refs
 
+    def to_be_marked(self, depends_on: Any) -> Callable[[], Awaitable[None]] | None:
+        """What an enqueue that runs in its caller's thread cannot wait for there, and is to be awaited on the loop
+        before: the start mark of the attempt that makes it, if that is among the parents.
+        """
+        execution = _attempt_among(parents_in(depends_on))
+        return None if execution is None else partial(self._dispatcher.marks.ensure, execution)
+
     async def enqueue_like(self, row: JobRow, *, by: str | None) -> JobRef[Any]:
         """Store a new job with command, request and options of another; not its dates, dependencies and keys."""
         options: dict[str, Any] = {
@@ -136,7 +144,13 @@ class Enqueuer:
     def _template(self, definition: CommandDefinition, options: Mapping[str, Any], now: int) -> Template:
         template = None if options else self._plain.get(definition)
         if template is None:
-            resolved = resolve(definition, options, defaults=self._defaults, now_us=now)
+            resolved = resolve(
+                definition,
+                options,
+                defaults=self._defaults,
+                now_us=now,
+                supports_connection=self._storage.capabilities.transactional_enqueue,
+            )
             if resolved.callback is not None:
                 self._commands.callback(resolved.callback, definition)
             template = Template(resolved, _columns(definition, resolved))
@@ -155,8 +169,8 @@ class Enqueuer:
 
     async def _bind(self, rows: list[JobRow], parents: tuple[int, ...]) -> None:
         """If one of the parents is the attempt that enqueues these, they belong to that attempt."""
-        execution = running.get(None)
-        if not isinstance(execution, Execution) or execution.transient or execution.row.id not in parents:
+        execution = _attempt_among(parents)
+        if execution is None:
             return
         # The start mark goes to disk first: after a crash this attempt must count, or the next one would get its jobs.
         await self._dispatcher.marks.ensure(execution)
@@ -182,13 +196,29 @@ class Enqueuer:
     def _insert(self, rows: list[JobRow], options: ResolvedOptions, now: int, landed: Landed) -> Awaitable[Any]:
         if options.depends_on:
             return self._bind_and_insert(rows, options, now, landed)
+        if options.connection is not None:
+            return self._insert_within(rows, options.connection, now, landed)
         claim = self._dispatcher.fetcher.admits(options.queue, options.priority, len(rows))
         return self._storage.insert(rows, now=now, claim=claim, landed=landed)
 
     async def _bind_and_insert(self, rows: list[JobRow], options: ResolvedOptions, now: int, landed: Landed) -> Any:
         await self._bind(rows, options.depends_on)
+        if options.connection is not None:
+            return await self._insert_within(rows, options.connection, now, landed)
         claim = self._dispatcher.fetcher.admits(options.queue, options.priority, len(rows))
         return await self._storage.insert(rows, now=now, claim=claim, landed=landed)
+
+    async def _insert_within(self, rows: list[JobRow], connection: Any, now: int, landed: Landed) -> Any:
+        """In the caller's transaction, before whose commit nobody may start them: also not this node. (It may be in
+        the caller's thread, so nothing of the loop's is touched.)
+        """
+        blocking = isinstance(connection, InThread)
+        given = connection.connection if blocking else connection
+        inserted = await self._storage.insert_within(rows, connection=given, blocking=blocking, now=now)
+        if landed == self._named_landed:
+            return inserted[0]
+        refs = self._refs(rows)
+        return refs[0] if landed == self._one_landed else refs
 
     # What is stored may be owned, too: its caller may have been cancelled meanwhile, and the jobs have to run.
 
@@ -206,6 +236,9 @@ class Enqueuer:
 
     def _many_landed(self, rows: Sequence[JobRow], inserted: Sequence[Inserted]) -> list[JobRef[Any]]:
         self._take_over(rows, inserted)
+        return self._refs(rows)
+
+    def _refs(self, rows: Sequence[JobRow]) -> list[JobRef[Any]]:
         follower = self._follower
         return [JobRef(row.id, row.ref_id, follower=follower) for row in rows]
 
@@ -232,13 +265,22 @@ class Enqueuer:
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}). Choose another ref id, or pass "
                 'on_duplicate="return" to get that job.'
             )
-        found = await self._storage.job(inserted.id)
-        there = found.row if found is not None else None
+        there = inserted.row
+        if there is None and (found := await self._storage.job(inserted.id)) is not None:
+            there = found.row
         if there is None or (there.command, there.request_body) != (row.command, row.request_body):
             raise DuplicateRefId(
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}), and it is other work: its "
                 f"command or request differs from this one of {row.command}. Choose another ref id."
             )
+
+
+def _attempt_among(parents: Collection[int]) -> Execution | None:
+    """The attempt that runs here, if it is one of a job's parents."""
+    execution = running.get(None)
+    if not isinstance(execution, Execution) or execution.transient or execution.row.id not in parents:
+        return None
+    return execution
 
 
 def _columns(definition: CommandDefinition, options: ResolvedOptions) -> dict[str, Any]:

@@ -76,6 +76,8 @@ class Inserted:
     key."""
     claimed: bool = False
     """The row is owned by this node now: start it."""
+    row: JobRow | None = None
+    """The job that was in the way, where only the caller's transaction may see it."""
 
 
 @dataclass(slots=True)
@@ -259,6 +261,19 @@ class JobStore(Protocol):
         (command, unique_key) is held by an unfinished job is not written: `conflict` says so; other rows are. The rows
         of one call count for each other. A row whose `bound_attempt` is over without success (`attempt_is_lost`; it is
         an attempt of the first of `depends_on`) ends Cancelled at once, with ATTEMPT_FAILED.
+        """
+        ...
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """Store new jobs as `insert` does, but on a connection of the caller's and in the transaction that is open on
+        it: they are there when that commits, and nothing is left of them if it does not (but their ids are spent).
+        Nobody owns them by it. Needs `transactional_enqueue`.
+
+        blocking: this is called by the thread that uses the connection, which need not be that of the loop; nothing
+        suspends then. Locks nothing that others need: only who wants one of the same keys waits for the commit.
+        Raises `InvalidOption` for a connection that cannot be used, after which its transaction is as it was before.
         """
         ...
 

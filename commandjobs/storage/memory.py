@@ -352,6 +352,11 @@ class MemoryStorage:
         self._hand_back(zip(rows, inserted, strict=True), claim, now)
         return inserted if landed is None else landed(rows, inserted)
 
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        raise InvalidOption("connection: there is no database here whose transactions a job could be part of.")
+
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         await _yield_once()
         claimed: list[JobRow] = []

@@ -385,6 +385,11 @@ EVERYDAY: dict[str, dict[str, Any]] = {
     "read_jobs": {"ids": [5, 6, 7]},
     "finish_jobs": {"rows": json.dumps([{"id": 5, "state": "Completed"}])},
     "mark_started": {"rows": json.dumps([{"id": 5, "owner": 1}])},
+    "known_among": {"ids": [5, QUEUED + 5]},
+    "key_holders": {"commands": ["Work"], "keys": ["k"]},
+    "unadmitted": {"most": 1000},
+    "lock_unadmitted": {"ids": [5, 6, 7]},
+    "bound_children": {"rows": json.dumps([{"parent_id": 5, "attempt": 1}])},
     "newest_ends": {"numbers": [0], "firsts": [0], "followings": [2**60]},
 }  # fmt: skip
 """Statements that run again and again, with what they are asked for."""

@@ -13,25 +13,23 @@ import asyncpg
 from commandjobs.storage.postgres.address import Address
 from commandjobs.storage.postgres.errors import is_lost, raise_translated
 from commandjobs.storage.queries import Statement
-from commandjobs.storage.sql.driver import TryAgain
+from commandjobs.storage.sql.driver import PATIENCE, TryAgain
 from commandjobs.storage.sql.pool import Pool
 
 WRITERS, READERS = 6, 3
 """Most connections of a process."""
-LOCK_TIMEOUT = "5s"
 CONNECT_TIMEOUT = 5.0
 """Seconds for one attempt to connect."""
-BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
 
 
 @asynccontextmanager
-async def in_transaction(connection: asyncpg.Connection, *, patience: str = LOCK_TIMEOUT) -> AsyncGenerator[None]:
+async def in_transaction(connection: asyncpg.Connection, *, patience: float = PATIENCE) -> AsyncGenerator[None]:
     """One transaction on a connection that is nobody else's. Behind a pooler every statement with an answer needs one:
     it is prepared and run in two steps, which else might be two servers'.
 
-    patience: how long a lock is waited for; "0": for ever.
+    patience: seconds that a lock is waited for; 0: for ever.
     """
-    await connection.execute(f"begin; set local lock_timeout = '{patience}'")
+    await connection.execute(f"begin; set local lock_timeout = {round(patience * 1000)}")
     try:
         yield
         await connection.execute("commit")
@@ -122,11 +120,11 @@ class PostgresDriver:
         return PostgresConnection(await self.connect(), self.address.schema)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[PostgresConnection]:
+    async def transaction(self, *, patience: float = PATIENCE) -> AsyncGenerator[PostgresConnection]:
         """One transaction."""
         if self._writers is None:
             self._writers = Pool(self._open, WRITERS)
-        async with self._writers.connection() as connection, self._transaction(connection):
+        async with self._writers.connection() as connection, self._transaction(connection, patience):
             yield connection
 
     @asynccontextmanager
@@ -167,10 +165,10 @@ class PostgresDriver:
         self._writers = self._readers = None
 
     @asynccontextmanager
-    async def _transaction(self, connection: PostgresConnection) -> AsyncGenerator[None]:
+    async def _transaction(self, connection: PostgresConnection, patience: float = PATIENCE) -> AsyncGenerator[None]:
         committing = False
         try:
-            await connection.raw.execute(BEGIN)
+            await connection.raw.execute(f"begin; set local lock_timeout = {round(patience * 1000)}")
             yield
             committing = True
             await connection.raw.execute("commit")

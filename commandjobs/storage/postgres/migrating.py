@@ -37,7 +37,7 @@ async def migrate(connection: asyncpg.Connection, schema: str, place: str) -> li
         if await _is_current(connection, schema, place):
             return []
     ran: list[str] = []
-    async with in_transaction(connection, patience="0"):
+    async with in_transaction(connection, patience=0):
         await connection.fetch("select pg_advisory_xact_lock(hashtext('commandjobs migration'), hashtext($1))", schema)
         await _make_schema(connection, name)
         done = await version(connection, schema)

@@ -11,7 +11,7 @@ from commandjobs.storage.postgres.connections import in_transaction
 
 PARTED = ("finished", "log")
 """Tables with a partition a month."""
-SHORT = "100ms"
+SHORT = 0.1
 """As long as a drop waits for a lock, in one try."""
 NAME = re.compile(r"finished_(\d{4})_(\d{2})")
 

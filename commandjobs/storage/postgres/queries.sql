@@ -52,6 +52,7 @@ json_to_recordset(:rows::json) as new (
 
 -- name: insert_jobs
 -- New jobs with any columns; their ids are in the order of the rows. Those of requeued jobs are given.
+-- (The document is bound as text: a caller whose connection this runs on may have taught it to encode json himself.)
 insert into {schema}.job (
     id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, claim_queue,
     claim_command, held_key, owner, token, state, hold, parents_left, lane, lane_key, suspect, run, attempts,
@@ -77,7 +78,7 @@ select
     coalesce(new.unique_until, 'finish'), new.concurrency_key, new.args, new.trace_id,
     coalesce(new.rerun_after_crash, true), new.id is not null
 from rows from (
-    json_to_recordset(:rows::json) as (
+    json_to_recordset(:rows::text::json) as (
         id bigint, ref_id text, command text, created bigint, request text, request_body text, queue text,
         priority bigint, retry_limit bigint, timeout double precision, claim_queue text, claim_command text,
         held_key text, owner bigint, token bigint, state text, hold smallint, parents_left integer, lane text,
@@ -133,6 +134,12 @@ order by id for key share;
 -- Those that have ended.
 select id, state, attempts, callback_attempts, null from {schema}.job_summary where id = any(:ids::bigint[]);
 
+-- name: known_among
+-- Which of these jobs there are, live or finished.
+select id from {schema}.job where id = any(:ids::bigint[])
+union all
+select id from {schema}.job_summary where id = any(:ids::bigint[]);
+
 -- name: depend
 -- A child waits for a parent, or was cancelled because of it.
 insert into {schema}.dependency (parent_id, child_id, bound_attempt, cancelled)
@@ -150,6 +157,50 @@ order by id for update;
 -- name: delete_summaries
 -- These jobs are live again.
 delete from {schema}.job_summary where id = any(:ids::bigint[]);
+
+-- ── in a caller's own transaction ───────────────────────────────────────────────────────────────────────────────────
+
+-- name: savepoint
+-- What is done from here on can be undone, and his transaction goes on.
+savepoint commandjobs;
+
+-- name: undo
+-- It is undone, and any setting with it.
+rollback to savepoint commandjobs;
+
+-- name: release_savepoint
+-- It is his from now on.
+release savepoint commandjobs;
+
+-- name: limit_wait
+-- Wait for nobody's lock longer than we do in transactions of our own, unless he is even less patient; what he had set.
+select before.lock_timeout, set_config('lock_timeout', case
+    when before.milliseconds between 1 and 5000 then before.lock_timeout else '5s'
+end, true)
+from (
+    select current_setting('lock_timeout') as lock_timeout, setting::integer as milliseconds
+    from pg_settings where name = 'lock_timeout'
+) as before;
+
+-- name: restore_wait
+-- As he had it.
+select set_config('lock_timeout', :before, true);
+
+-- name: whereabouts
+-- Which database of which server a connection leads to, and how that is said.
+select system_identifier::text, current_database()::text,
+    'database ' || quote_ident(current_database()) || ' at '
+        || coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'a local socket')
+from pg_control_system();
+
+-- name: unadmitted
+-- Jobs that came with their callers' transactions, and the jobs they depend on.
+select id, depends_on from {schema}.job where hold = 4 order by id limit :most;
+
+-- name: lock_unadmitted
+-- Those of them that nobody else admits just now.
+select {job_columns} from {schema}.job where id = any(:ids::bigint[]) and hold = 4
+order by id for update skip locked;
 
 -- ── claim and start ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -330,12 +381,18 @@ select parent_id, child_id from {schema}.dependency where parent_id = any(:ids::
 order by parent_id, child_id limit :most;
 
 -- name: bound_children
--- Who belongs to attempts of jobs.
+-- Who belongs to attempts of jobs; also those that came with a transaction of the attempt's and are not admitted yet.
+with lost as materialized (
+    select parent_id, attempt from json_to_recordset(:rows::json) as lost (parent_id bigint, attempt bigint)
+)
 select dependency.parent_id, dependency.child_id from {schema}.dependency
-join json_to_recordset(:rows::json) as lost (parent_id bigint, attempt bigint)
-    on dependency.parent_id = lost.parent_id and dependency.bound_attempt = lost.attempt
+join lost on dependency.parent_id = lost.parent_id and dependency.bound_attempt = lost.attempt
 where dependency.bound_attempt is not null and not dependency.cancelled
-order by dependency.parent_id, dependency.child_id;
+union all
+select lost.parent_id, job.id from {schema}.job
+join lost on (job.depends_on::json ->> 0)::bigint = lost.parent_id and job.bound_attempt = lost.attempt
+where job.hold = 4
+order by 1, 2;
 
 -- name: forget_dependencies
 -- These children wait for these parents no more.
@@ -547,9 +604,10 @@ update {schema}.node set lost = true, executing = false, standby = false where n
 select id, cancelled_by from {schema}.job where owner = :owner and owner is not null and cancel_requested is not null;
 
 -- name: stirred
--- Whether there is anything due, or left to sweep.
+-- Whether there is anything due, left to sweep, or not admitted yet.
 select exists (select from {schema}.job where hold = 2 and run_after <= {now})
-    or exists (select from {schema}.unfollowed);
+    or exists (select from {schema}.unfollowed)
+    or exists (select from {schema}.job where hold = 4);
 
 -- name: clock
 -- The database's time.

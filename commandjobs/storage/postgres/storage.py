@@ -14,9 +14,10 @@ import asyncpg
 
 from commandjobs.errors import StorageUnavailable
 from commandjobs.model.moment import month_of
+from commandjobs.storage.base import Capabilities
 from commandjobs.storage.postgres.address import parse, quoted
 from commandjobs.storage.postgres.connections import PostgresDriver, in_transaction, is_pooled
-from commandjobs.storage.postgres.errors import raise_translated
+from commandjobs.storage.postgres.errors import meaning, raise_translated
 from commandjobs.storage.postgres.hints import Hints
 from commandjobs.storage.postgres.migrating import check_current, migrate
 from commandjobs.storage.postgres.months import drop_month, following, make_month, months_of
@@ -33,6 +34,9 @@ MONTHS_AHEAD = 2
 
 class PostgresStorage(SqlStorage):
     """A `Storage` in a schema of a PostgreSQL database."""
+
+    capabilities = Capabilities(many_nodes=True, transactional_enqueue=True)
+    databases = frozenset({"postgresql"})
 
     def __init__(self, url: str, *, lease: float = LEASE, deadline: float = DEADLINE) -> None:
         """url: `postgresql://…?schema=jobs`; `pooled=true` behind PgBouncer in transaction mode if it is not noticed,
@@ -74,6 +78,10 @@ class PostgresStorage(SqlStorage):
     def pace(self) -> tuple[float, float]:
         """With hints a look is only the net behind them."""
         return (0.25, 1.0) if self._hints is not None and self._hints.listening else super().pace()
+
+    def meaning(self, error: Exception, kind: str) -> Exception:
+        """What an error on a connection of a caller's means."""
+        return meaning(error, kind, self._postgres.place)
 
     def ring(self) -> None:
         """Tell other nodes that there is something to do."""

@@ -95,7 +95,7 @@ class Carrier:
         wanted = {"parents": sorted(parents), "first": min(jobs), "last": max(jobs)}
         for child, parent, bound_attempt, cancelled in await self._reader.rows("carry_ties", **wanted):
             if child in jobs:
-                jobs[child].ties.append(Tie(parent, bound_attempt, bool(cancelled)))
+                jobs[child].ties.append(Tie(parent, None if cancelled else bound_attempt, bool(cancelled)))
 
 
 def _span(known: Mapping[int, Known]) -> dict[str, Any]:

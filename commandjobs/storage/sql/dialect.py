@@ -5,12 +5,13 @@ What is here runs the named statements as they are; a database that lacks a feat
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from commandjobs.model.row import JobRow
+from commandjobs.model.state import FINAL, Hold
 from commandjobs.storage.queries import Statement, Style, statement
 from commandjobs.storage.sql.claims import Claiming
-from commandjobs.storage.sql.driver import Connection
+from commandjobs.storage.sql.driver import Connection, Look
 from commandjobs.storage.sql.rows import (
     changed_columns,
     document,
@@ -30,6 +31,10 @@ class Dialect:
         self.bodies = bodies
         self.sql = {name: statement(name, body, style=style) for name, body in bodies.items()}
         self._style: Style = style
+
+    def styled(self, style: Style) -> Self:
+        """The same for a driver that wants parameters otherwise."""
+        return self if style == self._style else type(self)(self.bodies, style=style)
 
     def find(self, conditions: str) -> Statement:
         """The statement that looks for the newest jobs to which conditions apply, each beginning with "and"."""
@@ -88,6 +93,8 @@ class Dialect:
             columns.pop("id", None)
         if row.owner is not None:
             columns["token"] = token
+        if row.state in FINAL:  # it leaves in a moment, and must not seem to hold its lanes until then
+            columns["hold"] = Hold.PARENTS
         return columns
 
     async def read(self, connection: Connection, ids: Collection[int], *, lock: bool) -> list[JobRow]:
@@ -113,12 +120,10 @@ class Dialect:
         """Write start marks; the jobs that were still their owners'."""
         return {id for (id,) in await connection.rows(self.sql["mark_started"], rows=document(marks))}
 
-    async def key_holders(
-        self, connection: Connection, held: Collection[tuple[str, str]]
-    ) -> Sequence[tuple[str, str, int, str]]:
+    async def key_holders(self, look: Look, held: Collection[tuple[str, str]]) -> Sequence[tuple[str, str, int, str]]:
         """Which jobs keep others from these keys, each given with its command: command, key, id and ref id."""
         commands, keys = [command for command, _ in held], [key for _, key in held]
-        found = await connection.rows(self.sql["key_holders"], commands=commands, keys=keys)
+        found = await look("key_holders", commands=commands, keys=keys)
         return [(command, key, id, ref) for command, key, id, ref in found]
 
     async def kinds(self, connection: Connection) -> set[tuple[str, str]]:

@@ -48,6 +48,7 @@ from commandjobs.storage.sql.driver import Connection, Driver
 from commandjobs.storage.sql.find import where
 from commandjobs.storage.sql.gathering import Gathered, Gathering
 from commandjobs.storage.sql.inserting import Insertion
+from commandjobs.storage.sql.joining import Joiner
 from commandjobs.storage.sql.lease import Lease
 from commandjobs.storage.sql.nodes import DAY, is_gone, machine, node_columns, to_node
 from commandjobs.storage.sql.polling import Poller
@@ -57,6 +58,7 @@ from commandjobs.storage.sql.settling import Settling
 from commandjobs.storage.sql.taking_in import Piece
 from commandjobs.storage.sql.tallies import TallyBook, tally_rows
 from commandjobs.storage.sql.transactions import DEADLINE, Transactions, Try
+from commandjobs.storage.sql.watching import CommitWatch
 
 T = TypeVar("T")
 
@@ -106,8 +108,15 @@ class SqlStorage:
         self._lease: Lease | None = None
         self._served = set[int]()
         self._last_claim: Claim | None = None
+        self._loop = asyncio.get_running_loop()
+        self._joiner = Joiner(
+            self._dialect, databases=self.databases, place=self._driver.place, seen=self._seen, meaning=self.meaning
+        )
+        self._commits = CommitWatch(visible=self._visible, tell=self._tell)
         self._poller = Poller(stirred=self._stirred, wake=self._wake, pace=self.pace)
         await self._prepare()
+        if self.capabilities.transactional_enqueue:
+            await self._joiner.locate()
         self._is_open = True
 
     async def close(self) -> None:
@@ -117,6 +126,7 @@ class SqlStorage:
         self._is_open = False
         self._executes = False
         await self._poller.stop()
+        await self._commits.stop()
         for stream in (self._simple, self._others, self._changes):
             await stream.drained()
         if self._under_way:
@@ -135,6 +145,16 @@ class SqlStorage:
     def pace(self) -> tuple[float, float]:
         """Seconds between looks for what other nodes have left: the shortest, and the longest when nothing happens."""
         return 0.02, 0.25
+
+    databases: frozenset[str] = frozenset()
+    """What SQLAlchemy and Django call this kind of database."""
+
+    def meaning(self, error: Exception, kind: str) -> Exception:
+        """What an error on a connection of a caller's means. kind: what the connection is.
+
+        `Taken` is tried again, `InvalidOption` and `StorageError` are raised; anything else is the caller's as it is.
+        """
+        return error
 
     def ring(self) -> None:
         """Tell other nodes that there is something to do, if that can be done."""
@@ -207,8 +227,19 @@ class SqlStorage:
                 return before
             return await inserting.insert(change, call)
 
-        inserted = await self._change(insert, call.now, call.taking, only_own=True)
+        inserted = await self._change(insert, call.now, call.taking, only_own=True, for_names=True)
         return inserted if landed is None else landed(call.rows, inserted)
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """Store new jobs in a transaction of the caller's."""
+        self._check_open()
+        inserted = await self._joiner.join(connection, rows, blocking=blocking, now=now)
+        new = [answer.id for answer in inserted if answer.conflict is None]
+        if new:
+            self._loop.call_soon_threadsafe(self._commits.expect, max(new))  # all are there with any of them
+        return inserted
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
@@ -653,6 +684,7 @@ class SqlStorage:
         *,
         only_own: bool = False,
         told: bool = False,
+        for_names: bool = False,
     ) -> T:
         """One change in one transaction, and what follows from it here. told: its answer says what became claimable."""
 
@@ -665,7 +697,7 @@ class SqlStorage:
                 change.claimed[:] = await self._claimed_by(connection, taking.owner, taking.token)
             return change, answer
 
-        change, answer = await self._transactions.write(transact)
+        change, answer = await self._transactions.write(transact, for_names=for_names)
         if change.ended and self._on_ended is not None:
             self._on_ended([copy(row) for row in change.ended])
         if change.unswept or change.timed or (change.ready and not told):
@@ -696,6 +728,20 @@ class SqlStorage:
         if not task.cancelled():
             task.exception()  # its caller may be gone
 
+    async def _seen(self, name: str, /, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """What a connection of our own sees, also for callers in other threads."""
+        if running_loop() is self._loop:
+            return await self._reader.rows(name, **parameters)
+        return asyncio.run_coroutine_threadsafe(self._reader.rows(name, **parameters), self._loop).result()
+
+    async def _visible(self, ids: list[int]) -> set[int]:
+        return {id for (id,) in await self._reader.rows("known_among", ids=ids)}
+
+    def _tell(self) -> None:
+        """Transactions of callers have committed."""
+        self._wake()
+        self.ring()
+
     async def _stirred(self) -> bool:
         """Whether there is anything for this node: due, left to sweep, to be ended, or claimable and known here."""
         [(stirred,)] = await self._reader.rows("stirred")
@@ -717,6 +763,14 @@ class SqlStorage:
     def _check_open(self) -> None:
         if not self._is_open:
             raise StorageUnavailable(f"The queue at {self._driver.place} was closed.")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _log_columns(rows: Sequence[LogRow]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from commandjobs.errors import InvalidOption, StorageUnavailable
 from commandjobs.model.carried import Carried, Tie, holds_key
@@ -11,7 +11,7 @@ from commandjobs.model.row import JobRow
 from commandjobs.model.stats import Tallies
 from commandjobs.storage.base import NOT_HERE, Copying, in_the_way
 from commandjobs.storage.sql.dialect import Dialect
-from commandjobs.storage.sql.driver import Connection
+from commandjobs.storage.sql.driver import Connection, Loading
 from commandjobs.storage.sql.rows import (
     ENCODERS,
     FINISHED_COLUMNS,
@@ -102,7 +102,7 @@ async def _write(dialect: Dialect, connection: Connection, jobs: Sequence[Carrie
         ("log", LOG_COLUMNS, lines),
     ):
         if rows:
-            await connection.load(table, columns, rows)
+            await cast(Loading, connection).load(table, columns, rows)  # one of the storage's own
     await _tie(dialect, connection, jobs)
 
 

@@ -115,7 +115,7 @@ class Carrier:
         wanted = {"parents": ids_json(parents), "first": min(jobs), "last": max(jobs)}
         for child, parent, bound_attempt, cancelled in await self._reader.search("carry_ties", wanted):
             if child in jobs:
-                jobs[child].ties.append(Tie(parent, bound_attempt, bool(cancelled)))
+                jobs[child].ties.append(Tie(parent, None if cancelled else bound_attempt, bool(cancelled)))
 
     async def _add_logs(self, jobs: Mapping[int, Carried], known: Mapping[int, Known]) -> None:
         span = {"first": min(known), "last": max(known)}

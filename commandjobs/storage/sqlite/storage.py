@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from commandjobs.errors import StorageUnavailable
+from commandjobs.errors import InvalidOption, StorageUnavailable
 from commandjobs.handover import LoopCalls
 from commandjobs.model.carried import Carried
 from commandjobs.model.find import JobFilter
@@ -236,6 +236,14 @@ class SqliteStorage:
         call, size = Insertion(rows, now, taking), size_of(rows)
         told = None if landed is None else partial(landed, rows)
         return self._writer.run(INSERT, call, rows=len(rows), size=size, after=self._mover.after, landed=told)
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """One connection writes to the file, so no job can be part of anybody else's transaction."""
+        raise InvalidOption(
+            "connection: an SQLite queue is written by a connection of its own. Enqueue after the commit."
+        )
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
