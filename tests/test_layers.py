@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOOR = "errors model version"
 COMMANDS = "checks command registry signature exactness masking definition codec decorators options filters ref context"
-PROTOCOL = "storage.base"
+PROTOCOL = "storage.base storage.landing"
 BACKENDS = "storage.memory storage.queries storage.sqlite storage.sql storage.postgres"
 FACE = "jobs sync"
 

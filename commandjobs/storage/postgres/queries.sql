@@ -785,7 +785,7 @@ lock table {schema}.job in share row exclusive mode;
 -- Ids go on above this one.
 select setval('{schema}.job_id_seq', :id::bigint) from {schema}.job_id_seq where not is_called or last_value < :id::bigint;
 
--- name: known_among
+-- name: refs_of
 -- Which of these ids are given to jobs, and to which.
 select id, ref_id from {schema}.job where id = any(:ids::bigint[])
 union all

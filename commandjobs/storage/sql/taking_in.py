@@ -81,7 +81,7 @@ async def _meet(dialect: Dialect, connection: Connection, piece: Piece) -> set[i
     coming = {job.row.id: job.row.ref_id for job in piece.carried}
     if not coming:
         return set()
-    known = [(id, ref) for id, ref in await connection.rows(dialect.sql["known_among"], ids=sorted(coming))]
+    known = [(id, ref) for id, ref in await connection.rows(dialect.sql["refs_of"], ids=sorted(coming))]
     refs = [job.row.ref_id for job in piece.carried if job.holds_ref]
     taken = [(id, ref) for ref, id in await connection.rows(dialect.sql["taken_refs"], refs=refs)]
     for id, ref_id in (*known, *taken):
