@@ -17,12 +17,18 @@ def cleared_stage() -> Iterator[None]:
     stage.open()
 
 
+@pytest.fixture(scope="session")
+def table() -> Iterator[None]:
+    postgres.execute(f"drop table if exists {ORDERS}; create table {ORDERS} (name text)")
+    yield
+    postgres.execute(f"drop table {ORDERS}")
+
+
 @pytest.fixture
-def url() -> str:
-    """An empty queue, beside a table of the caller's own."""
-    url = postgres.empty_url()
-    postgres.execute(f"create table if not exists {ORDERS} (name text); delete from {ORDERS}")
-    return url
+def url(table: None) -> str:
+    """An empty queue, beside a table of the callers' own."""
+    postgres.execute(f"delete from {ORDERS}")
+    return postgres.empty_url()
 
 
 @pytest.fixture
