@@ -20,6 +20,7 @@ from tests.faults.commands import (
     Errand,
     FaultAsync,
     FaultFailing,
+    FaultFork,
     FaultOnce,
     FaultParent,
     FaultReply,
@@ -291,11 +292,15 @@ async def held_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> No
     await ask(jobs, FaultAsync, key, "plain", held=True)
 
 
+async def forking(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultFork, key, "plain")
+
+
 KINDS: list[Callable[[BackgroundJobs, str, random.Random], Awaitable[None]]] = [
     plain, sync, on_worker, with_key, unique, with_callback, children, failing, retried, snoozed, once, parent, later,
     named, many, on_worker,
 ]  # fmt: skip
-ON_DEMAND = [slow_one, long_one, held_one]
+ON_DEMAND = [slow_one, long_one, held_one, forking]
 """Errands that only those have who ask for them."""
 
 
