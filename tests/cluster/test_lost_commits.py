@@ -27,7 +27,7 @@ def test_f20_a_server_without_synchronous_commits_loses_the_last_ones_and_nothin
     tmp_path: Path, private_postgres: PrivatePostgres
 ) -> None:
     private_postgres.set(synchronous_commit="off", wal_writer_delay="'10s'")
-    cluster = Cluster(tmp_path, f"{private_postgres.url}?schema=jobs", lease=10.0)
+    cluster = Cluster(tmp_path, f"{private_postgres.url}?schema=jobs", lease=10.0, forgotten_after=2.0)
     nodes = cluster.nodes("a", "b")
     client = cluster.node("client", each=10**6, enqueuers=6, pace=0.01, execute=False, patient=True, kinds=KINDS)
     cluster.wait_for("end", 200)
@@ -43,7 +43,7 @@ def test_f32_after_a_failover_to_a_replica_that_lacks_the_last_commits_nothing_i
     tmp_path: Path, private_postgres: PrivatePostgres, servers: Run
 ) -> None:
     with Proxy(private_postgres.url) as proxy:
-        cluster = Cluster(tmp_path, f"{proxy.url}?schema=jobs", lease=10.0)
+        cluster = Cluster(tmp_path, f"{proxy.url}?schema=jobs", lease=10.0, forgotten_after=2.0)
         nodes = cluster.nodes("a", "b")
         client = cluster.node("client", each=10**6, enqueuers=6, pace=0.01, execute=False, patient=True, kinds=KINDS)
         cluster.wait_for("end", 100)

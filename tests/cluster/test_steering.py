@@ -63,4 +63,4 @@ async def test_l12_every_node_is_listed_and_a_dead_one_is_not_called_alive(
 
 async def alive(jobs: BackgroundJobs) -> set[str]:
     """Those that execute."""
-    return {node.name for node in await jobs.get_nodes() if node.stopped is None and node.executing}
+    return {node.name for node in await jobs.get_nodes() if node.stopped is None}
