@@ -437,6 +437,16 @@ class NodeStore(Protocol):
         """All nodes known."""
         ...
 
+    async def owned(self) -> set[int]:
+        """Jobs that this node owns. Only asked with `many_nodes`, as is `disown`."""
+        ...
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Give away jobs that this node owns and knows nothing of: the next `rescue` finds them, as those of a dead node.
+        A database that has lost its last commits says so of jobs whose ends were among them.
+        """
+        ...
+
     async def time(self) -> int | None:
         """The storage's own time, by which leases and dates are judged; None: that of any process is as good."""
         ...

@@ -562,6 +562,13 @@ class MemoryStorage:
     async def nodes(self) -> list[NodeRow]:
         return [copy(node) for node in self._nodes.values()]
 
+    async def owned(self) -> set[int]:
+        """One process executes: nobody need ask."""
+        return set()
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Nothing is lost here that was told."""
+
     async def time(self) -> int | None:
         return None
 

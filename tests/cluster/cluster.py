@@ -47,6 +47,11 @@ class Cluster(Bench):
         """Until something was done so many times, after so many bytes of the ledger."""
         self.eventually(lambda: self.ledger.count(did, after) >= count or None, f"Not {count} times {did}")
 
+    def wait_until_done(self) -> None:
+        """Until nothing is left to do now; what waits for a date may wait on."""
+        sql = "select not exists (select from job where run_after is null or run_after < last_activity + 60000000)"
+        self.eventually(lambda: blocking(ask_postgres(self.url, sql)) or None, "Not everything was done")
+
     def wait_until_busy(self, lines: int) -> None:
         """Until so much more is in the ledger, or for a moment."""
         wanted, deadline = self.ledger.size + 150 * lines, time.monotonic() + 3

@@ -4,6 +4,7 @@ from random import Random, randrange
 
 from tests.cluster.cluster import Cluster
 from tests.faults.bench import Life
+from tests.servers.process import is_alive
 
 
 def kill_some(cluster: Cluster, nodes: list[Life], chance: Random, kills: int) -> None:
@@ -87,3 +88,20 @@ def test_f13_a_node_that_is_told_to_stop_hands_back_what_does_not_end(cluster: C
 
     assert cluster.audit() == []
     assert {row["crashes"] for row in cluster.evidence().archived} == {0}
+
+
+def test_f16_a_child_that_a_job_has_forked_keeps_nobody_from_its_dead_parents_jobs(cluster: Cluster) -> None:
+    first, second = cluster.nodes("first", knows=("FaultFork",))[0], cluster.nodes("second")[0]
+    second.suspend()
+    cluster.enqueue("client", each=1, enqueuers=1, kinds=("forking",))
+    child = cluster.until("child")
+
+    first.kill()
+    second.resume(fenced=True)
+    cluster.wait_for("end", 1)
+    assert is_alive(child.pid)
+    cluster.open_gate()
+    second.stop()
+    cluster.heal()
+
+    assert cluster.audit() == []

@@ -1,6 +1,8 @@
 """What the processes of the bench run: commands that write down what they do, and sometimes do not succeed."""
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,18 @@ class FaultParent(AsyncCommandWithResult[Errand, str]):
             raise RuntimeError("the attempt fails, and takes its jobs along")
         tell("end", request)
         return request.key
+
+
+class FaultFork(AsyncCommandWithResult[Errand, str]):
+    """Leaves a child behind that lives until the gate is open, and has all that its parent had open."""
+
+    async def run(self, request: Errand) -> str:
+        if current_job().attempt == 1 and os.fork() == 0:
+            note("child", key=request.key)
+            while not gate.exists():  # noqa: ASYNC240  there is no loop in the child
+                time.sleep(0.01)  # noqa: ASYNC251
+            os._exit(0)
+        return await work(request.model_copy(update={"held": current_job().attempt == 1}))
 
 
 class FaultReply(AsyncCommand[str]):

@@ -13,13 +13,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from commandjobs import BackgroundJobs, JobRef, JobState, Registry, StorageUnavailable
+from commandjobs import BackgroundJobs, JobRef, JobState, Registry, StorageUnavailable, UnknownDependency
 from commandjobs.clock import SystemClock
+from commandjobs.runtime import supervisor
 from tests.faults import commands
 from tests.faults.commands import (
     Errand,
     FaultAsync,
     FaultFailing,
+    FaultFork,
     FaultOnce,
     FaultParent,
     FaultReply,
@@ -74,7 +76,9 @@ class Plan:
     knows: tuple[str, ...] = ()
     """The names of those commands that it knows; none: all."""
     patient: bool = False
-    """An errand that meets a database that is away is given up, and the next one tried."""
+    """An errand that meets a database that is away, or has forgotten something, is given up, and the next one tried."""
+    forgotten_after: float = 0.0
+    """Seconds between looks for jobs that the database says are its own; 0: as always."""
 
 
 def live(folder: str, plan: Plan) -> None:
@@ -90,6 +94,8 @@ def live(folder: str, plan: Plan) -> None:
             ledger.write(did, **fields)
 
     commands.set_up(write, home)
+    if plan.forgotten_after:
+        supervisor.FORGOTTEN = plan.forgotten_after
     if plan.hours:
         _set_machine_clock(plan.hours)
     asyncio.run(_live(home, plan))
@@ -172,7 +178,7 @@ async def _enqueue(jobs: BackgroundJobs, plan: Plan, number: int) -> None:
         )
         try:
             await kind(jobs, key, chance)
-        except StorageUnavailable:
+        except (StorageUnavailable, UnknownDependency):
             if not plan.patient:
                 raise
             commands.note("refused", key=key)
@@ -291,11 +297,15 @@ async def held_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> No
     await ask(jobs, FaultAsync, key, "plain", held=True)
 
 
+async def forking(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultFork, key, "plain")
+
+
 KINDS: list[Callable[[BackgroundJobs, str, random.Random], Awaitable[None]]] = [
     plain, sync, on_worker, with_key, unique, with_callback, children, failing, retried, snoozed, once, parent, later,
     named, many, on_worker,
 ]  # fmt: skip
-ON_DEMAND = [slow_one, long_one, held_one]
+ON_DEMAND = [slow_one, long_one, held_one, forking]
 """Errands that only those have who ask for them."""
 
 

@@ -37,12 +37,16 @@ class PrivatePostgres:
 
     def __init__(self, run: Run, *, least: int = 0) -> None:
         """It is a copy of an empty one that is made once for all tests. least: its major version."""
+        self._lay_out(run, binaries(run, least))
+        run_program(["cp", "-a", "--", str(template(run, least)), str(self._data)])
+
+    def _lay_out(self, run: Run, programs: Path) -> None:
+        self._programs = programs
         self._folder = run.server_folder("postgres")
         self._data = self._folder / "data"
-        run_program(["cp", "-a", "--", str(template(run, least)), str(self._data)])
         self.port = free_port()
-        program = binaries(run, least) / "postgres"
-        self.process = ServerProcess(self._folder, [str(program), "-D", str(self._data), "-p", str(self.port)])
+        argv = [str(programs / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        self.process = ServerProcess(self._folder, argv)
 
     @property
     def url(self) -> str:
@@ -77,6 +81,19 @@ class PrivatePostgres:
         """Refuse writes, as a server does that was made a replica; or take them again."""
         self.set(**({"default_transaction_read_only": "on"} if on else {}))
 
+    def replica(self, run: Run) -> "PrivatePostgres":
+        """Another one that follows this one, as long as it runs."""
+        copy = PrivatePostgres.__new__(PrivatePostgres)
+        copy._lay_out(run, self._programs)
+        source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        run_program([str(self._programs / "pg_basebackup"), *source, "-D", str(copy._data), "-R", "-c", "fast", "-N"])
+        copy.start()
+        return copy
+
+    def promote(self) -> None:
+        """Follow nobody any more, and take writes."""
+        run_program([str(self._programs / "pg_ctl"), "promote", "-D", str(self._data)])
+
     def suspend(self) -> None:
         """SIGSTOP: nobody answers."""
         self.process.suspend()
@@ -101,7 +118,7 @@ class PrivatePostgres:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > 7 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[0] == str(self.process.pid) and lines[7].strip() in ("ready", "standby")
 
 
 def binaries(run: Run, least: int = 0) -> Path:

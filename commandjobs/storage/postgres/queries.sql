@@ -636,6 +636,14 @@ from {schema}.node order by number;
 -- Other processes of this machine that have not said that they stopped.
 select number, pid from {schema}.node where machine = :machine and number <> :number and stopped is null and not lost;
 
+-- name: owned
+-- What a process owns.
+select id from {schema}.job where owner = :owner and owner is not null;
+
+-- name: disown
+-- Jobs of a process that it knows nothing of.
+update {schema}.job set owner = :grave where id = any(:ids::bigint[]) and owner = :owner;
+
 -- name: bury_nodes
 -- These processes are gone.
 update {schema}.node set lost = true, executing = false, standby = false where number = any(:numbers::bigint[]);

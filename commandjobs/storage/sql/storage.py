@@ -10,6 +10,7 @@ from copy import copy
 from datetime import date
 from functools import partial
 from itertools import count
+from secrets import token_hex
 from typing import Any, TypeVar
 
 from commandjobs.errors import InvalidOption, StorageError, StorageUnavailable
@@ -84,6 +85,7 @@ class SqlStorage:
         self._is_open = False
         self._executes = False
         self._node = 0
+        self._columns: dict[str, Any] = {}
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -418,6 +420,7 @@ class SqlStorage:
         if self._lease is not None:
             await self._lease.close()
         node.number = self._node = number
+        self._columns = columns
         self._tallies = TallyBook()
         self._lease = Lease(
             self._driver.another(), self._dialect, number=number, seconds=self._lease_seconds, lost=self._lose_lease
@@ -431,6 +434,21 @@ class SqlStorage:
     async def nodes(self) -> list[NodeRow]:
         """All nodes known."""
         return [to_node(columns) for columns in await self._reader.rows("nodes")]
+
+    async def owned(self) -> set[int]:
+        """Jobs that this node owns."""
+        return {id for (id,) in await self._reader.rows("owned", owner=self._node)}
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Give jobs to a node that is dead from the start."""
+        columns = {**self._columns, "id": token_hex(16), "name": f"{self._columns['name']} (forgotten)"}
+
+        async def give_away(connection: Connection, _: Try) -> None:
+            grave = await self._dialect.add_node(connection, columns)
+            await connection.run(self._dialect.sql["bury_nodes"], numbers=[grave])
+            await connection.run(self._dialect.sql["disown"], ids=list(ids), owner=self._node, grave=grave)
+
+        await self._spawn(self._transactions.write(give_away))
 
     async def time(self) -> int | None:
         """The database's time."""

@@ -398,6 +398,13 @@ class SqliteStorage:
                     node.executing, node.stopped = False, node.heartbeat
         return nodes
 
+    async def owned(self) -> set[int]:
+        """One process executes: nobody need ask."""
+        return set()
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Nothing is lost here that was told."""
+
     async def time(self) -> int | None:
         """All processes are on one machine."""
         return None
