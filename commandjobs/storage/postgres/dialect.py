@@ -17,8 +17,11 @@ class PostgresDialect(Dialect):
 
     async def insert_simple(self, connection: Connection, rows: Sequence[JobRow], *, token: int | None) -> list[int]:
         """By one statement."""
-        if not all(vars(row).keys() <= PLAIN_NEW for row in rows):
-            return await super().insert_simple(connection, rows, token=token)
+        for row in rows:
+            if not vars(row).keys() <= PLAIN_NEW:
+                return await super().insert_simple(connection, rows, token=token)
+        if len(rows) == 1:
+            return await self._insert_alike(connection, rows, token)
         created = rows[0].created
         kinds: dict[Kind, int] = {}
         numbers = [kinds.setdefault(_kind(row), len(kinds) + 1) for row in rows]
