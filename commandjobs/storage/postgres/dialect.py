@@ -17,10 +17,16 @@ class PostgresDialect(Dialect):
 
     async def insert_simple(self, connection: Connection, rows: Sequence[JobRow], *, token: int | None) -> list[int]:
         """By one statement."""
-        if not all(vars(row).keys() <= PLAIN_NEW for row in rows):
-            return await super().insert_simple(connection, rows, token=token)
+        for row in rows:
+            if not vars(row).keys() <= PLAIN_NEW:
+                return await super().insert_simple(connection, rows, token=token)
+        if len(rows) == 1:
+            return await self._insert_alike(connection, rows, token)
+        created = rows[0].created
         kinds: dict[Kind, int] = {}
         numbers = [kinds.setdefault(_kind(row), len(kinds) + 1) for row in rows]
+        if len(kinds) == 1 and all(row.created == created for row in rows):
+            return await self._insert_alike(connection, rows, token)
         commands, requests, queues, priorities, retry_limits, timeouts, owners = zip(*kinds, strict=True)
         found = await connection.rows(
             self.sql["insert_plain"],
@@ -37,6 +43,27 @@ class PostgresDialect(Dialect):
             claim_queues=_unless_owned(queues, owners),
             claim_commands=_unless_owned(commands, owners),
             owners=owners,
+            token=token,
+        )
+        return [id for (id,) in found]
+
+    async def _insert_alike(self, connection: Connection, rows: Sequence[JobRow], token: int | None) -> list[int]:
+        """Of one call of `enqueue_many`, and alone: the driver looks long at each array, and at each number in it."""
+        one = rows[0]
+        found = await connection.rows(
+            self.sql["insert_alike"],
+            refs=[row.ref_id for row in rows],
+            bodies=[plain_text(row.request_body) for row in rows],
+            created=one.created,
+            command=one.command,
+            request=one.request,
+            queue=one.queue,
+            priority=one.priority,
+            retry_limit=one.retry_limit,
+            timeout=one.timeout,
+            claim_queue=one.queue if one.owner is None else None,
+            claim_command=one.command if one.owner is None else None,
+            owner=one.owner,
             token=token,
         )
         return [id for (id,) in found]

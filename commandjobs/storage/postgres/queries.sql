@@ -104,9 +104,21 @@ from rows from (
 order by new.place
 returning id;
 
+-- name: insert_alike
+-- New jobs that have nothing out of the ordinary, and differ in their requests only.
+insert into {schema}.job (
+    ref_id, created, request_body, command, request, queue, priority, retry_limit, timeout, claim_queue, claim_command,
+    owner, token, common
+)
+select
+    new.ref_id, :created::bigint, new.request_body, :command::text, :request::text, :queue::text, :priority::bigint,
+    :retry_limit::bigint, :timeout::double precision, :claim_queue::text, :claim_command::text, :owner::bigint,
+    :token::bigint, true
+from unnest(:refs::text[], :bodies::text[]) as new (ref_id, request_body)
+returning id;
+
 -- name: insert_plain
--- New jobs that have nothing out of the ordinary, by arrays. What few values they have between them lies in `kinds`, each
--- written once: a row says which is its own.
+-- The same for jobs of several kinds: the values that rows share are written once, and each row says which are its own.
 insert into {schema}.job (
     ref_id, created, request_body, command, request, queue, priority, retry_limit, timeout, claim_queue, claim_command,
     owner, token, common
@@ -115,7 +127,7 @@ select
     new.ref_id, new.created, new.request_body, (:commands::text[])[kind], (:requests::text[])[kind],
     (:queues::text[])[kind], (:priorities::bigint[])[kind], (:retry_limits::bigint[])[kind],
     (:timeouts::double precision[])[kind], (:claim_queues::text[])[kind], (:claim_commands::text[])[kind],
-    (:owners::bigint[])[kind], :token, true
+    (:owners::bigint[])[kind], :token::bigint, true
 from unnest(:refs::text[], :created::bigint[], :bodies::text[], :kinds::integer[])
     as new (ref_id, created, request_body, kind)
 returning id;

@@ -212,9 +212,12 @@ class SqlStorage:
         call = Insertion(rows, now, self._taking(claim))
         if not rows:
             return _done([] if landed is None else landed(rows, []))
-        if call.goes_singly and not call.is_simple:
+        if call.is_simple:
+            stream = self._simple
+        elif call.goes_singly:
             return self._spawn(self._insert_singly(call, landed))
-        stream = self._simple if call.is_simple else self._others
+        else:
+            stream = self._others
         if stream.is_full:
             return self._insert_later(stream, call, landed)
         return stream.put(call, rows=len(rows), landed=_told(call, landed))
@@ -567,15 +570,16 @@ class SqlStorage:
 
     async def _write_simple(self, calls: Sequence[Gathered[Insertion]]) -> None:
         """Rows that wait for nothing but their claim: all calls by one statement."""
-        insertions = [call.payload for call in calls]
-        rows = [row for insertion in insertions for row in insertion.rows]
-        taking = insertions[0].taking
-        token = taking.token if taking is not None else None
-        for insertion in insertions:
+        rows: list[JobRow] = []
+        for call in calls:
+            insertion = call.payload
+            rows += insertion.rows
             for row in insertion.rows:
-                row.id = 0
-                fits = insertion.taking is not None and insertion.taking.claim.fits(row)
-                row.owner = insertion.taking.owner if fits and insertion.taking is not None else None
+                row.id, row.owner = 0, None
+                if insertion.taking is not None and insertion.taking.claim.fits(row):
+                    row.owner = insertion.taking.owner
+        taking = calls[0].payload.taking
+        token = taking.token if taking is not None else None
 
         async def insert(connection: Connection, this: Try) -> list[int]:
             if this.unknown:  # either all of them are there, or none
