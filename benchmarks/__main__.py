@@ -14,8 +14,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import cases, huey_peer
+from benchmarks import cases
 from benchmarks.cases import Case, Measure
+from benchmarks.peers import huey_peer
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,9 +358,9 @@ class Supervisor:
 
     def _wake(self) -> None:
         """Another process has changed something, or the one that executed has ended."""
+        self._dispatcher.fetcher.look_around()  # first: a job may be waiting to start
         self._woken.set()
         self._role_may_be_free.set()
-        self._dispatcher.fetcher.look_around()
 
     def _ended(self, rows: Sequence[JobRow]) -> None:
         for row in rows:

@@ -643,7 +643,8 @@ class MemoryStorage:
         runs = self._months.get(month_of(row.created), Month()).rows.get(row.id, [])
         waits_for = self._open_parents.get(row.id, set[int]())
         ties = [Tie(id, row.bound_attempt if id == row.depends_on[0] else None) for id in waits_for]
-        ties += [Tie(id, None, True) for id in row.depends_on if row.id in self._cancelled_by_parent.get(id, ())]
+        refused_by = (id for id in set(row.depends_on) if row.id in self._cancelled_by_parent.get(id, ()))
+        ties += [Tie(id, cancelled=True) for id in refused_by]
         newest = _copied(row)
         newest.owner = None if row.owner is None else NOT_HERE
         return Carried(

@@ -1,4 +1,4 @@
-"""What commandjobs calls of asyncpg, which ships no types."""
+"""What commandjobs and its benchmarks call of asyncpg, which ships no types."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager

@@ -86,10 +86,11 @@ def database() -> Iterator[str]:
     """The URL of a database of its own."""
     name = f"commandjobs_example_{os.getpid()}"
     postgres.execute(f"create database {name}")
-    yield f"{postgres.ADDRESS.rpartition('/')[0]}/{name}"
+    yield f"{postgres.address().rpartition('/')[0]}/{name}"
     postgres.execute(f"drop database {name} with (force)")
 
 
+@pytest.mark.postgres
 def test_e16_transactional_enqueue_sends_receipts_for_committed_orders_only(tmp_path: Path, database: str) -> None:
     printed = run(tmp_path, "transactional_enqueue", "--database", database)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,19 +27,23 @@ class Errand(BaseModel):
     kind: str
     lane: str = ""
     pause: float = 0.0
+    held: bool = False
+    """Until the gate is open."""
 
 
 def nowhere(_did: str, **_fields: Any) -> None:
     """Writes nothing down: a process of the bench puts its ledger's `write` in this place."""
 
 
+gate = Path("gate")
+"""A file. When it is there, everything goes on."""
 note: Callable[..., None] = nowhere
 
 
-def set_note(write: Callable[..., None]) -> None:
-    """From here on, write down what is done."""
-    global note  # noqa: PLW0603  one process, one ledger
-    note = write
+def set_up(write: Callable[..., None], folder: Path) -> None:
+    """From here on, write down what is done; the gate is in this folder."""
+    global note, gate
+    note, gate = write, folder / gate.name
 
 
 def tell(did: str, errand: Errand) -> None:
@@ -49,9 +54,15 @@ def tell(did: str, errand: Errand) -> None:
 async def work(errand: Errand) -> str:
     """Do it, and say so."""
     tell("start", errand)
-    if errand.pause:
+    if errand.pause or errand.held:
         current_job().update_status(0.5, "half")
-        await asyncio.sleep(errand.pause)
+        try:
+            await asyncio.sleep(errand.pause)
+            while errand.held and not gate.exists():  # noqa: ASYNC110, ASYNC240  another process opens it
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            tell("cut", errand)
+            raise
     tell("end", errand)
     return errand.key
 

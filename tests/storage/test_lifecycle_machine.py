@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -336,4 +337,4 @@ LivesOnDisk.TestCase.settings = settings(slow, max_examples=15)
 LivesOnPostgres.TestCase.settings = settings(slow, max_examples=8)
 TestLives = Lives.TestCase
 TestLivesOnDisk = LivesOnDisk.TestCase
-TestLivesOnPostgres = LivesOnPostgres.TestCase
+TestLivesOnPostgres = pytest.mark.postgres(LivesOnPostgres.TestCase)

@@ -35,6 +35,7 @@ from tests.storage.life import (
 )
 
 Another = Callable[..., Any]
+pytestmark = pytest.mark.postgres
 SHORT = 0.6
 """Seconds of a lease that is to end within a test."""
 

@@ -1,6 +1,5 @@
 """Any life in any order, in one storage after the other: what was carried is the same there, and goes on."""
 
-import asyncio
 from pathlib import Path
 
 from hypothesis import settings
@@ -15,7 +14,7 @@ from commandjobs.moving.pieces import pieces
 from commandjobs.storage import open_storage
 from commandjobs.storage.base import Storage
 from tests import postgres
-from tests.storage.life import ending, node
+from tests.storage.life import ending, node, swept
 from tests.storage.test_lifecycle_machine import Lives
 
 
@@ -67,8 +66,7 @@ class LivesThatMove(Lives):
 
 async def everything(storage: Storage) -> list[Carried]:
     """All that there is to carry."""
-    while (await storage.sweep(now=0)).written:  # noqa: ASYNC110  each sweeps a piece
-        await asyncio.sleep(0)
+    await swept(storage)
     return [job async for piece in pieces(storage) for job in piece]
 
 

@@ -23,6 +23,7 @@ from tests import postgres
 from tests.conftest import until
 from tests.storage.life import ANY, NOW, SECOND, claim_ids, finished, job, node, put, running, stored
 
+pytestmark = pytest.mark.postgres
 OTHER = f'{postgres.SCHEMA} "other"'
 """A name that has to be quoted."""
 PLANNED = f"{postgres.SCHEMA}_plans"
@@ -209,7 +210,7 @@ async def test_f44_a_month_is_dropped_when_nobody_reads_the_archive(
     storage: PostgresStorage,
 ) -> None:
     await finished(storage, job(created=to_moment(datetime(1999, 1, 31, tzinfo=UTC))))
-    reader = await asyncpg.connect(postgres.ADDRESS)
+    reader = await asyncpg.connect(postgres.address())
     await reader.execute(f"begin; select from {postgres.SCHEMA}.finished")
     hasty = PostgresStorage(postgres.url(), deadline=0.5)
     await hasty.open(on_wake=lambda: None)
@@ -309,7 +310,7 @@ async def test_f31_a_connection_that_was_cut_is_replaced_by_another(storage: Pos
 
 
 async def test_f42_a_stranger_with_a_lock_delays_only_who_needs_what_he_has(storage: PostgresStorage) -> None:
-    stranger = await asyncpg.connect(postgres.ADDRESS)
+    stranger = await asyncpg.connect(postgres.address())
     held = job(unique_key="k")
     await put(storage, held)
     await stranger.execute(f"begin; delete from {postgres.SCHEMA}.job where id = {held.id}")

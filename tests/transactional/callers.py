@@ -26,7 +26,7 @@ from tests import postgres
 
 T = TypeVar("T")
 
-ADDRESS = postgres.ADDRESS
+address = postgres.address
 ORDERS = f"{postgres.SCHEMA}_orders"
 """A table of the callers' own."""
 
@@ -74,7 +74,7 @@ class Caller(ABC):
 
 class Asyncpg(Caller):
     async def begin(self) -> None:
-        self.raw = self.connection = await asyncpg.connect(ADDRESS)
+        self.raw = self.connection = await asyncpg.connect(address())
         self.transaction = self.raw.transaction()
         await self.transaction.start()
 
@@ -91,7 +91,7 @@ class Asyncpg(Caller):
 class AsyncpgPool(Asyncpg):
     async def begin(self) -> None:
         self.stack = AsyncExitStack()
-        pool = await self.stack.enter_async_context(asyncpg.create_pool(ADDRESS, min_size=1, max_size=1))
+        pool = await self.stack.enter_async_context(asyncpg.create_pool(address(), min_size=1, max_size=1))
         self.connection = await self.stack.enter_async_context(pool.acquire())
         self.transaction = self.connection.transaction()
         await self.transaction.start()
@@ -102,7 +102,7 @@ class AsyncpgPool(Asyncpg):
 
 class AsyncPsycopg(Caller):
     async def begin(self) -> None:
-        self.connection = await psycopg.AsyncConnection.connect(ADDRESS)
+        self.connection = await psycopg.AsyncConnection.connect(address())
 
     async def execute(self, sql: str) -> None:
         await self.connection.execute(sql)
@@ -191,7 +191,7 @@ class Blocking(Caller):
 
 class Psycopg(Blocking):
     def connect(self) -> None:
-        self.connection = psycopg.connect(ADDRESS)
+        self.connection = psycopg.connect(address())
 
     def run(self, sql: str) -> None:
         self.connection.execute(sql)
@@ -199,7 +199,7 @@ class Psycopg(Blocking):
 
 class Psycopg2(Blocking):
     def connect(self) -> None:
-        self.connection = psycopg2.connect(ADDRESS)
+        self.connection = psycopg2.connect(address())
 
     def run(self, sql: str) -> None:
         with self.connection.cursor() as cursor:
@@ -290,12 +290,12 @@ KINDS: tuple[type[Caller], ...] = (
 
 def address_for(driver: str) -> str:
     """The tests' server as SQLAlchemy names it."""
-    return "postgresql+" + driver + ADDRESS[ADDRESS.index(":") :]
+    return "postgresql+" + driver + address()[address().index(":") :]
 
 
 @cache
 def set_up_django() -> None:
-    parts = urlsplit(ADDRESS)
+    parts = urlsplit(address())
     database = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path[1:],

@@ -30,6 +30,8 @@ from tests.storage.life import (
 )
 from tests.transactional.callers import Asyncpg
 
+pytestmark = pytest.mark.postgres
+
 
 @pytest.fixture
 async def storage(url: str) -> AsyncIterator[Storage]:

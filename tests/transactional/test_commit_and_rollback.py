@@ -9,6 +9,8 @@ from tests import postgres
 from tests.lifecycle.commands import LifeEcho, LifeNote, LifeNothing, stage
 from tests.transactional.callers import ORDERS, Caller, orders
 
+pytestmark = pytest.mark.postgres
+
 
 async def anything_stored_would_have_run(jobs: BackgroundJobs) -> None:
     """A job behind it has come from the storage and ended: whatever could be claimed before that was."""

@@ -33,7 +33,9 @@ from tests.lifecycle.commands import (
     state,
     until_state,
 )
-from tests.transactional.callers import ADDRESS, Asyncpg, Caller
+from tests.transactional.callers import Asyncpg, Caller, address
+
+pytestmark = pytest.mark.postgres
 
 
 class TransactionalCallback(AsyncCommand[str]):
@@ -299,7 +301,7 @@ class TransactionalThreadBatch(SyncCommand[str]):
 
     def run(self, request: str) -> None:
         job = current_job()
-        with psycopg.connect(ADDRESS) as own:
+        with psycopg.connect(address()) as own:
             note = f"of attempt {job.attempt}"
             enqueue = current_jobs().sync.enqueue_command
             enqueue(LifeNote, note, depends_on=job.id, ref_id=request, connection=own)

@@ -22,17 +22,25 @@ from sqlalchemy.pool import NullPool
 from commandjobs import BackgroundJobs, InvalidOption
 from tests import postgres
 from tests.lifecycle.commands import LifeNote, LifeNothing, stage
-from tests.transactional.callers import ADDRESS, Asyncpg, Caller, Django, Psycopg, address_for, set_up_django
+from tests.transactional.callers import Asyncpg, Caller, Django, Psycopg, address, address_for, set_up_django
+
+pytestmark = pytest.mark.postgres
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = ADDRESS.rpartition("/")[0] + "/postgres"
+
+
+def elsewhere() -> str:
+    """Another database of the same server."""
+    return address().rpartition("/")[0] + "/postgres"
+
+
 """Another database of the same server."""
 
 
 @pytest.fixture
 async def raw() -> AsyncIterator[asyncpg.Connection]:
     """A connection without a transaction."""
-    connection = await asyncpg.connect(ADDRESS)
+    connection = await asyncpg.connect(address())
     yield connection
     connection.terminate()
 
@@ -46,7 +54,7 @@ async def test_e16_asyncpg_without_a_transaction(jobs: BackgroundJobs, raw: asyn
 
 
 async def test_e16_psycopg_in_autocommit(jobs: BackgroundJobs) -> None:
-    with psycopg.connect(ADDRESS, autocommit=True) as connection:
+    with psycopg.connect(address(), autocommit=True) as connection:
         with pytest.raises(InvalidOption, match=r"in autocommit.*with connection\.transaction\(\)"):
             jobs.sync.enqueue_command(LifeNothing, connection=connection)
         with connection.transaction():
@@ -55,7 +63,7 @@ async def test_e16_psycopg_in_autocommit(jobs: BackgroundJobs) -> None:
 
 
 async def test_e16_psycopg2_in_autocommit(jobs: BackgroundJobs) -> None:
-    connection = psycopg2.connect(ADDRESS)
+    connection = psycopg2.connect(address())
     connection.autocommit = True
 
     with pytest.raises(InvalidOption, match=r"connection\.autocommit = False"):
@@ -86,9 +94,9 @@ async def test_e16_django_outside_of_atomic(jobs: BackgroundJobs) -> None:
 
 async def test_e16_closed(jobs: BackgroundJobs, raw: asyncpg.Connection) -> None:
     await raw.close()
-    blocking = psycopg.connect(ADDRESS)
+    blocking = psycopg.connect(address())
     blocking.close()
-    old = psycopg2.connect(ADDRESS)
+    old = psycopg2.connect(address())
     old.close()
     alchemy = create_engine(address_for("psycopg"), poolclass=NullPool).connect()
     alchemy.close()
@@ -101,7 +109,7 @@ async def test_e16_closed(jobs: BackgroundJobs, raw: asyncpg.Connection) -> None
 
 
 async def test_e16_given_back_to_its_pool(jobs: BackgroundJobs) -> None:
-    async with asyncpg.create_pool(ADDRESS, min_size=1, max_size=1) as pool:
+    async with asyncpg.create_pool(address(), min_size=1, max_size=1) as pool:
         async with pool.acquire() as connection:
             pass
 
@@ -110,7 +118,7 @@ async def test_e16_given_back_to_its_pool(jobs: BackgroundJobs) -> None:
 
 
 async def test_e16_in_a_pipeline(jobs: BackgroundJobs) -> None:
-    with psycopg.connect(ADDRESS) as connection:
+    with psycopg.connect(address()) as connection:
         with connection.pipeline(), pytest.raises(InvalidOption, match="is in pipeline mode"):
             jobs.sync.enqueue_command(LifeNothing, connection=connection)
 
@@ -180,7 +188,7 @@ async def test_e16_session_whose_flush_has_failed(jobs: BackgroundJobs) -> None:
 
 
 async def test_e16_another_database(jobs: BackgroundJobs) -> None:
-    raw = await asyncpg.connect(ELSEWHERE)
+    raw = await asyncpg.connect(elsewhere())
     async with raw.transaction():
         with pytest.raises(InvalidOption, match=r"leads to database postgres at .*, and the jobs are in"):
             await jobs.enqueue_command(LifeNothing, connection=raw)
@@ -220,7 +228,7 @@ async def test_e16_something_else(jobs: BackgroundJobs, given: Any, named: str) 
 
 
 async def test_e16_blocking_connection_is_not_for_the_loop(jobs: BackgroundJobs) -> None:
-    with psycopg.connect(ADDRESS) as connection, pytest.raises(InvalidOption, match=r"jobs\.sync\.enqueue_command"):
+    with psycopg.connect(address()) as connection, pytest.raises(InvalidOption, match=r"jobs\.sync\.enqueue_command"):
         await jobs.enqueue_command(LifeNothing, connection=connection)
 
 
@@ -272,7 +280,7 @@ async def test_e16_savepoint_of_the_callers_own_takes_the_job_with_it(jobs: Back
 async def test_e16_blocking_connection_on_the_thread_of_the_loop(jobs: BackgroundJobs) -> None:
     """It blocks the loop, as everything does that is done there with such a connection."""
     parent = await jobs.enqueue_command(LifeNote, "a")
-    with psycopg.connect(ADDRESS) as connection:
+    with psycopg.connect(address()) as connection:
         ref = jobs.sync.enqueue_command(LifeNote, "b", connection=connection, depends_on=parent)
     await jobs.ref(ref.id).wait(timeout=60)
 

@@ -8,6 +8,8 @@ from commandjobs import BackgroundJobs, JobState, StorageUnavailable
 from tests.lifecycle.commands import LifeHold, LifeNote, LifeNothing, stage, until_state
 from tests.transactional.callers import Asyncpg, Caller
 
+pytestmark = pytest.mark.postgres
+
 
 async def test_e16_open_transaction_holds_up_no_lane(jobs: BackgroundJobs, someone: Caller) -> None:
     await someone.enqueue(jobs, LifeNote, "mine", worker="w", concurrency_key="k")

@@ -102,14 +102,14 @@ class PostgresDriver:
         driver.pooled = self.pooled
         return driver
 
-    async def connect(self) -> asyncpg.Connection:
+    async def connect(self, **settings: str) -> asyncpg.Connection:
         """A new connection. Raises `TryAgain` when the server cannot be reached now."""
-        settings = {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
+        settings |= {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
         try:
             return await asyncpg.connect(
                 self.address.dsn,
                 timeout=CONNECT_TIMEOUT,
-                statement_cache_size=0 if self.pooled else 200,
+                statement_cache_size=200 if direct else 0,
                 max_cached_statement_lifetime=0,
                 server_settings=settings or None,
             )

@@ -104,6 +104,22 @@ from rows from (
 order by new.place
 returning id;
 
+-- name: insert_plain
+-- New jobs that have nothing out of the ordinary, by arrays. What few values they have between them lies in `kinds`, each
+-- written once: a row says which is its own.
+insert into {schema}.job (
+    ref_id, created, request_body, command, request, queue, priority, retry_limit, timeout, claim_queue, claim_command,
+    owner, token, common
+)
+select
+    new.ref_id, new.created, new.request_body, (:commands::text[])[kind], (:requests::text[])[kind],
+    (:queues::text[])[kind], (:priorities::bigint[])[kind], (:retry_limits::bigint[])[kind],
+    (:timeouts::double precision[])[kind], (:claim_queues::text[])[kind], (:claim_commands::text[])[kind],
+    (:owners::bigint[])[kind], :token, true
+from unnest(:refs::text[], :created::bigint[], :bodies::text[], :kinds::integer[])
+    as new (ref_id, created, request_body, kind)
+returning id;
+
 -- name: taken_refs
 -- Which of these ref ids exist, live or finished, and whose they are.
 select ref_id, id from {schema}.job where ref_id = any(:refs::text[])
@@ -244,7 +260,7 @@ chosen as (
 )
 update {schema}.job set owner = :owner::bigint, token = :token::bigint, claim_queue = null, claim_command = null,
     begun = false
-from chosen where job.id = chosen.id
+where job.id = any(array(select id from chosen))  -- joined to them, the planner may read the whole table
 returning job.id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, common;
 
 -- name: claimed_by
@@ -372,6 +388,31 @@ select
     coalesce(new.queue, 'default'), gone.worker, gone.tags, gone.batch_id, gone.parent_id, gone.created_by,
     gone.user_id, gone.tenant_id, new.error_code, new.error_message, gone.args
 from gone join {changed} on new.id = gone.id;
+
+-- name: finish_plain
+-- The same for jobs that nobody waits for and that have succeeded at once, with nothing out of the ordinary: those that
+-- are their owner's. All their other columns are at their defaults.
+with gone as (
+    delete from {schema}.job
+    using unnest(
+        :ids::bigint[], :started::bigint[], :completed::bigint[], :durations::bigint[], :responses::text[], :bodies::text[]
+    ) as new (id, started, completed, duration_ms, response, response_body)
+    where job.id = new.id and job.owner = :owner and job.common and not job.has_dependents
+    returning job.id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, new.started,
+        new.completed, new.duration_ms, new.response, new.response_body
+),
+archived as (
+    insert into {schema}.finished (
+        id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, state, attempts,
+        started, completed, last_activity, duration_ms, progress, response, response_body, node
+    )
+    select id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, 'Completed', 1,
+        started, completed, completed, duration_ms, 1, response, response_body, :node
+    from gone
+)
+insert into {schema}.job_summary (id, ref_id, command, created, started, completed, duration_ms, queue)
+select id, ref_id, command, created, started, completed, duration_ms, queue from gone
+returning id;
 
 -- ── dependents ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

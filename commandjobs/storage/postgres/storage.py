@@ -17,12 +17,12 @@ from commandjobs.model.moment import month_of
 from commandjobs.storage.base import Capabilities
 from commandjobs.storage.postgres.address import parse, quoted
 from commandjobs.storage.postgres.connections import PostgresDriver, in_transaction, is_pooled
+from commandjobs.storage.postgres.dialect import PostgresDialect
 from commandjobs.storage.postgres.errors import meaning, raise_translated
 from commandjobs.storage.postgres.hints import Hints
 from commandjobs.storage.postgres.migrating import check_current, migrate
 from commandjobs.storage.postgres.months import drop_month, following, make_month, months_of
 from commandjobs.storage.queries import load_bodies
-from commandjobs.storage.sql.dialect import Dialect
 from commandjobs.storage.sql.driver import TryAgain
 from commandjobs.storage.sql.storage import LEASE, SqlStorage
 from commandjobs.storage.sql.transactions import DEADLINE
@@ -46,7 +46,7 @@ class PostgresStorage(SqlStorage):
         self._schema = self._address.schema
         self._postgres = PostgresDriver(self._address)
         bodies = load_bodies("commandjobs.storage.postgres", schema=quoted(self._schema))
-        super().__init__(self._postgres, Dialect(bodies, style="$1"), lease=lease, deadline=deadline)
+        super().__init__(self._postgres, PostgresDialect(bodies, style="$1"), lease=lease, deadline=deadline)
         self._hints: Hints | None = None
 
     async def _prepare(self) -> None:

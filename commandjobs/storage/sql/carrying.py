@@ -94,7 +94,8 @@ class Carrier:
             return
         wanted = {"parents": sorted(parents), "first": min(jobs), "last": max(jobs)}
         for child, parent, bound_attempt, cancelled in await self._reader.rows("carry_ties", **wanted):
-            if child in jobs:
+            # A job that ended by itself may still be noted as waiting for a parent.
+            if child in jobs and jobs[child].is_over == bool(cancelled):
                 jobs[child].ties.append(Tie(parent, None if cancelled else bound_attempt, bool(cancelled)))
 
 

@@ -116,6 +116,12 @@ class Dialect:
         """Move rows that are over to the archive; their summaries stay."""
         await connection.run(self.sql["finish_jobs"], rows=document(changed_columns(row) for row in rows))
 
+    async def finish_plain(self, connection: Connection, rows: Sequence[JobRow], *, owner: int) -> set[int]:
+        """End jobs of an owner that have nothing out of the ordinary (`rows.is_plain_end`), if that is true of them in
+        the database too; which it were. The others are left as they are: here, all.
+        """
+        return set()
+
     async def mark_started(self, connection: Connection, marks: Collection[Mapping[str, Any]]) -> set[int]:
         """Write start marks; the jobs that were still their owners'."""
         return {id for (id,) in await connection.rows(self.sql["mark_started"], rows=document(marks))}

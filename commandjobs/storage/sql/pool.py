@@ -50,6 +50,7 @@ class Pool(Generic[C]):
             except BaseException as error:
                 if not isinstance(error, Exception) or connection.is_lost_by(error):
                     connection.drop()
+                    self._distrust()
                 raise
             finally:
                 if self._closed:
@@ -63,6 +64,11 @@ class Pool(Generic[C]):
         while self._idle:
             with suppress(Exception):
                 await self._idle.pop().close()
+
+    def _distrust(self) -> None:
+        """Where one connection died the others may have: each would cost its caller a deadline to find out."""
+        while self._idle:
+            self._idle.pop().drop()
 
     async def _take(self) -> C:
         while self._idle:

@@ -42,6 +42,11 @@ CHANGING = (
     "run_after", "priority", "queue",
 )  # fmt: skip
 """Everything that an attempt or an operator can change of a job."""
+PLAIN_END = frozenset({
+    *COMMON_COLUMNS, "fresh", "owner", "hold", "state", "attempts", "started", "completed", "last_activity", "node",
+    "duration_ms", "progress", "response", "response_body",
+})  # fmt: skip
+"""Of a row in memory that has ended as most do."""
 
 SUMMARY_COLUMNS = (
     "id", "ref_id", "command", "created", "state", "started", "completed", "duration_ms", "attempts",
@@ -152,6 +157,11 @@ def new_columns(row: JobRow) -> dict[str, Any]:
     return columns
 
 
+def is_plain_end(row: JobRow) -> bool:
+    """Whether a job has succeeded at its first attempt, with nothing to tell but when, and its result."""
+    return row.state is JobState.COMPLETED and vars(row).keys() <= PLAIN_END and row.attempts == 1
+
+
 def changed_columns(row: JobRow) -> dict[str, Any]:
     """Everything that can have changed of a row, with the claim columns. Its unique key is free once it has ended, or
     has started where that is enough.
@@ -200,11 +210,11 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def writable(text: str) -> str:
-    """The same of a text that is not within a document."""
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def plain_text(text: str | None) -> str | None:
+    """The same for a text that is a value of its own."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")

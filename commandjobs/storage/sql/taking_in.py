@@ -19,7 +19,7 @@ from commandjobs.storage.sql.rows import (
     SUMMARY_COLUMNS,
     claimable_as,
     document,
-    writable,
+    plain_text,
 )
 from commandjobs.storage.sql.tallies import tally_rows
 
@@ -126,7 +126,7 @@ def _encoders(columns: Sequence[str]) -> list[Encoder]:
         if name in ENCODERS:
             encoders.append((place, ENCODERS[name]))
         if name in FREE_TEXTS:
-            encoders.append((place, writable))
+            encoders.append((place, plain_text))
     return encoders
 
 
@@ -161,8 +161,8 @@ def _lines(job: Carried) -> list[list[Any]]:
     id, created = job.row.id, job.row.created
     return [
         [
-            id, created, line.sequence, line.attempt, line.at, line.level, line.logger, writable(line.message),
-            None if line.exception is None else writable(line.exception),
+            id, created, line.sequence, line.attempt, line.at, line.level, line.logger, plain_text(line.message),
+            plain_text(line.exception),
         ]
         for line in job.log
     ]  # fmt: skip

@@ -114,7 +114,8 @@ class Carrier:
             return
         wanted = {"parents": ids_json(parents), "first": min(jobs), "last": max(jobs)}
         for child, parent, bound_attempt, cancelled in await self._reader.search("carry_ties", wanted):
-            if child in jobs:
+            # A job that ended by itself may still be noted as waiting for a parent.
+            if child in jobs and jobs[child].is_over == bool(cancelled):
                 jobs[child].ties.append(Tie(parent, None if cancelled else bound_attempt, bool(cancelled)))
 
     async def _add_logs(self, jobs: Mapping[int, Carried], known: Mapping[int, Known]) -> None:

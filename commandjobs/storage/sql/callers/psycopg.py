@@ -85,7 +85,7 @@ def _refusal(connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
     status = connection.info.transaction_status
     if connection.closed:
         return CLOSED
-    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:  # a bare number in the C implementation
         return "is in pipeline mode, where an error would end your transaction: enqueue before or after the pipeline"
     if status is TransactionStatus.INERROR:
         return FAILED
