@@ -109,7 +109,7 @@ class PostgresDriver:
             return await asyncpg.connect(
                 self.address.dsn,
                 timeout=CONNECT_TIMEOUT,
-                statement_cache_size=200 if direct else 0,
+                statement_cache_size=0 if self.pooled else 200,
                 max_cached_statement_lifetime=0,
                 server_settings=settings or None,
             )
