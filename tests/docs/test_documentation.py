@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -50,6 +50,9 @@ PROGRAMS = {
 }
 
 
+PAGES = [pytest.param(page, marks=pytest.mark.postgres if "JOBS_URL" in PROGRAMS[page] else ()) for page in PROGRAMS]
+
+
 def run(code: str, page: str, folder: Path) -> str:
     script = folder / Path(page).with_suffix(".py").name
     script.write_text(code + "\n", encoding="utf-8")
@@ -70,7 +73,7 @@ def run(code: str, page: str, folder: Path) -> str:
 
 
 @contextmanager
-def own_schema() -> Iterator[str]:
+def own_schema() -> Generator[str]:
     """The URL of a queue that nobody else uses, and that is gone afterwards."""
     schema = f"{postgres.SCHEMA}_docs"
     postgres.execute(f"drop schema if exists {schema} cascade")
@@ -78,7 +81,7 @@ def own_schema() -> Iterator[str]:
     postgres.execute(f"drop schema if exists {schema} cascade")
 
 
-@pytest.mark.parametrize("page", PROGRAMS)
+@pytest.mark.parametrize("page", PAGES)
 def test_page_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
     shown = "".join(OUTPUT.findall((ROOT / page).read_text(encoding="utf-8")))
 
