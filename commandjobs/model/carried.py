@@ -63,9 +63,16 @@ class Carried:
     @property
     def size(self) -> int:
         """Roughly how many bytes it takes."""
-        runs = [self.row, *self.earlier]
-        bodies = sum(len(run.request_body or "") + len(run.response_body or "") for run in runs)
-        return 500 * len(runs) + bodies + sum(100 + len(line.message) for line in self.log)
+        size = _size(self.row)
+        for run in self.earlier:
+            size += _size(run)
+        for line in self.log:
+            size += 100 + len(line.message)
+        return size
+
+
+def _size(row: JobRow) -> int:
+    return 500 + len(row.request_body or "") + len(row.response_body or "")
 
 
 def holds_key(row: JobRow) -> bool:

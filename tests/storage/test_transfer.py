@@ -514,20 +514,23 @@ async def test_two_processes_cannot_make_the_same_copy(here: Storage, there: Sto
     assert (await there.contents()).jobs == 0
 
 
-async def test_jobs_stay_where_somebody_executes(here: Storage) -> None:
-    here_too = node("busy", executing=True)
-    await here.register(here_too)
-    await here.heartbeat(here_too)
+async def test_jobs_stay_where_somebody_executes(here: Storage, tmp_path: Path) -> None:
+    busy = node("busy", executing=True)
+    await here.register(busy)
+    await here.heartbeat(busy)
+    asked = here
     if here.capabilities.single_executor:
-        return  # there the lock decides: tests/acceptance/test_moving.py
+        asked = make("sqlite", tmp_path)  # another process: in its own, `here` is the one that executes
+        await asked.open(on_wake=lambda: None)
 
-    with pytest.raises(StorageUnavailable, match="busy"):
-        await here.hold_still()
+    with pytest.raises(StorageUnavailable, match=r"(Node busy|Process \d+).* executes the jobs of .*Stop it first"):
+        await asked.hold_still()
+
+    await asked.close()
 
 
+@pytest.mark.parametrize("storage", ["memory", "postgres"], indirect=True)
 async def test_jobs_stay_where_somebody_owns_one(here: Storage) -> None:
-    if here.capabilities.single_executor:
-        return
     await running(here)
 
     with pytest.raises(StorageUnavailable, match=r"executes the jobs of .*Stop it first"):

@@ -25,10 +25,9 @@ from commandjobs.storage.sql.tallies import tally_rows
 
 LIVE_COLUMNS = (*JOB_COLUMNS, "claim_queue", "claim_command", "begun", "held_key")
 LOG_COLUMNS = ("job_id", "created", "sequence", "attempt", "at", "level", "logger", "message", "exception")
-FREE_TEXTS = frozenset({
-    "request_body", "response_body", "status", "error", "error_message", "meta", "history", "args", "tags", "node",
-    "created_by", "cancelled_by", "reply_to", "trace_id",
-})  # fmt: skip
+FREE_TEXTS = frozenset(
+    {"request_body", "response_body", "status", "error", "error_message", "meta", "history", "args", "tags"}
+)
 """Columns in which another database may hold what a server refuses."""
 
 
@@ -82,8 +81,10 @@ async def _meet(dialect: Dialect, connection: Connection, piece: Piece) -> set[i
     if not coming:
         return set()
     known = [(id, ref) for id, ref in await connection.rows(dialect.sql["refs_of"], ids=sorted(coming))]
-    refs = [job.row.ref_id for job in piece.carried if job.holds_ref]
-    taken = [(id, ref) for ref, id in await connection.rows(dialect.sql["taken_refs"], refs=refs)]
+    taken: list[tuple[int, str]] = []
+    if piece.copying is None:  # else they come from where nobody has the same
+        refs = [job.row.ref_id for job in piece.carried if job.holds_ref]
+        taken = [(id, ref) for ref, id in await connection.rows(dialect.sql["taken_refs"], refs=refs)]
     for id, ref_id in (*known, *taken):
         if coming.get(id) != ref_id:
             raise InvalidOption(in_the_way(id, ref_id))
@@ -92,8 +93,8 @@ async def _meet(dialect: Dialect, connection: Connection, piece: Piece) -> set[i
 
 async def _write(dialect: Dialect, connection: Connection, jobs: Sequence[Carried]) -> None:
     live = [_live(job) for job in jobs if not job.is_over]
-    runs = [_finished(run) for job in jobs for run in job.finished]
-    summaries = [_summary(job.row) for job in jobs if job.is_over]
+    runs = [FINISHED.written(run) for job in jobs for run in job.finished]
+    summaries = [SUMMARY.written(job.row) for job in jobs if job.is_over]
     lines = [line for job in jobs for line in _lines(job)]
     for table, columns, rows in (
         ("job", LIVE_COLUMNS, live),
@@ -102,7 +103,7 @@ async def _write(dialect: Dialect, connection: Connection, jobs: Sequence[Carrie
         ("log", LOG_COLUMNS, lines),
     ):
         if rows:
-            await cast(Loading, connection).load(table, columns, rows)  # one of the storage's own
+            await cast(Loading, connection).load(table, columns, rows)
     await _tie(dialect, connection, jobs)
 
 
@@ -116,45 +117,42 @@ async def _tie(dialect: Dialect, connection: Connection, jobs: Sequence[Carried]
 
 # ── columns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Encoder = tuple[int, Callable[[Any], Any]]
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which of a row's columns are written into a table."""
+
+    names: Sequence[str]
+    values: Callable[[JobRow], Sequence[Any]]
+    documents: Sequence[tuple[int, Callable[[Any], str | None]]]
+    """Where a collection is, and how it is written: NULL if it is empty."""
+    texts: Sequence[int]
+    """Where a text is that a server may refuse."""
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "Columns":
+        """The columns of these names."""
+        documents = [(place, ENCODERS[name]) for place, name in enumerate(names) if name in ENCODERS]
+        texts = [place for place, name in enumerate(names) if name in FREE_TEXTS]
+        return cls(names, attrgetter(*names), documents, texts)
+
+    def written(self, row: JobRow) -> list[Any]:
+        """The values for the table."""
+        columns = list(self.values(row))
+        for place, encode in self.documents:
+            columns[place] = encode(columns[place]) if columns[place] else None
+        for place in self.texts:
+            if columns[place]:
+                columns[place] = plain_text(columns[place])
+        return columns
 
 
-def _encoders(columns: Sequence[str]) -> list[Encoder]:
-    """Where a column's value is not written as it is, and how it is."""
-    encoders: list[Encoder] = []
-    for place, name in enumerate(columns):
-        if name in ENCODERS:
-            encoders.append((place, ENCODERS[name]))
-        if name in FREE_TEXTS:
-            encoders.append((place, plain_text))
-    return encoders
-
-
-_job_values, _job_encoders = attrgetter(*JOB_COLUMNS), _encoders(JOB_COLUMNS)
-_finished_values, _finished_encoders = attrgetter(*FINISHED_COLUMNS), _encoders(FINISHED_COLUMNS)
-_summary_values, _summary_encoders = attrgetter(*SUMMARY_COLUMNS), _encoders(SUMMARY_COLUMNS)
-
-
-def _encoded(values: Sequence[Any], encoders: Sequence[Encoder]) -> list[Any]:
-    columns = list(values)
-    for place, encode in encoders:
-        if columns[place] is not None:
-            columns[place] = encode(columns[place])
-    return columns
+LIVE, FINISHED, SUMMARY = map(Columns.of, (JOB_COLUMNS, FINISHED_COLUMNS, SUMMARY_COLUMNS))
 
 
 def _live(job: Carried) -> list[Any]:
-    row = job.row
-    held_key = row.unique_key if holds_key(row) else None
-    return [*_encoded(_job_values(row), _job_encoders), *claimable_as(row), job.begun, held_key]
-
-
-def _finished(row: JobRow) -> list[Any]:
-    return _encoded(_finished_values(row), _finished_encoders)
-
-
-def _summary(row: JobRow) -> list[Any]:
-    return _encoded(_summary_values(row), _summary_encoders)
+    held_key = job.row.unique_key if holds_key(job.row) else None
+    return [*LIVE.written(job.row), *claimable_as(job.row), job.begun, held_key]
 
 
 def _lines(job: Carried) -> list[list[Any]]:
@@ -162,7 +160,7 @@ def _lines(job: Carried) -> list[list[Any]]:
     return [
         [
             id, created, line.sequence, line.attempt, line.at, line.level, line.logger, plain_text(line.message),
-            plain_text(line.exception),
+            None if line.exception is None else plain_text(line.exception),
         ]
         for line in job.log
     ]  # fmt: skip

@@ -65,6 +65,7 @@ class Role:
         """
         async with self._one_at_a_time:
             if self._locks.executes:
+                await self._check_complete(moves=moves)
                 return True
             if not self._locks.try_execute():
                 self._executors_end.watch(self._locks.executor_pid(), on_wake)
@@ -75,8 +76,7 @@ class Role:
 
     async def _take_over(self, now: int, on_wake: Callable[[], None], *, moves: bool) -> None:
         try:
-            if not moves and (copying := await self._reader.copying()) is not None:
-                copying.check_done(str(self._path))
+            await self._check_complete(moves=moves)
             found: Found = await self._writer.run(BEGIN_EXECUTING, None)
             self._wakeup.listen(asyncio.get_running_loop(), on_wake)
             if found is not Found.CLEAN:
@@ -89,6 +89,11 @@ class Role:
             self._wakeup.mute()
             self._locks.release_execute()
             raise
+
+    async def _check_complete(self, *, moves: bool) -> None:
+        """Raise `StorageUnavailable` if jobs are still to be brought here, unless this is who brings them."""
+        if not moves and (copying := await self._reader.copying()) is not None:
+            copying.check_done(str(self._path))
 
     async def give_up(self) -> None:
         """Stop executing, when all moves are done and noted."""
