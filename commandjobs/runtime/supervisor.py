@@ -40,7 +40,7 @@ HEARTBEAT = 10.0
 RESCUE = 2.0
 """Seconds between looks for what dead nodes have left."""
 FORGOTTEN = 12.0
-"""Seconds between looks for jobs that this node does not know to be its own: longer than the answer to a claim takes."""
+"""Seconds between looks for jobs that this node does not know to be its own: longer than a claim takes."""
 COME_BACK = 0.5
 """Seconds between attempts to be a node again."""
 SWEEP = 2.0
@@ -177,8 +177,8 @@ class Supervisor:
                 self._dispatcher.fetcher.look()
 
     async def _give_away_forgotten(self) -> None:
-        """See to jobs that this node owns and knows nothing of: a database that has lost its last commits, in a crash or a
-        failover, says so of those whose ends were among them, and nobody else would ever touch them.
+        """See to jobs that this node owns and knows nothing of: a database that has lost its last commits, in a crash
+        or a failover, says so of those whose ends were among them, and nobody else would ever touch them.
         """
         before = set[int]()
         while not self._stopping.is_set():
@@ -187,8 +187,8 @@ class Supervisor:
             forgotten, before = unknown & before, unknown  # what was claimed a moment ago may be on its way here
             if forgotten:
                 log.error(
-                    "Node %s owns %d jobs that it knows nothing of (such as %d): the database has lost what it was told. "
-                    "They are done again.",
+                    "Node %s owns %d jobs that it knows nothing of (such as %d): the database has lost what it was "
+                    "told. They are done again.",
                     self._node.name,
                     len(forgotten),
                     min(forgotten),

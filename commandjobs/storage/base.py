@@ -442,7 +442,7 @@ class NodeStore(Protocol):
         ...
 
     async def disown(self, ids: Collection[int]) -> None:
-        """Give away jobs that this node owns and knows nothing of: the next `rescue` finds them, as those of a dead node.
+        """Give away jobs that this node owns and knows nothing of: the next `rescue` finds them, as a dead node's.
         A database that has lost its last commits says so of jobs whose ends were among them.
         """
         ...

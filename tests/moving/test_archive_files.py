@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -182,7 +181,7 @@ async def test_an_export_that_fails_leaves_nothing(
     with pytest.raises(StorageUnavailable):
         await exported(source, tmp_path / "all.jsonl.gz")
 
-    assert [each.name for each in tmp_path.iterdir()] == ["source"]
+    assert names_in(tmp_path) == ["source"]
 
 
 async def fail() -> list[Carried]:
@@ -246,3 +245,7 @@ async def test_what_is_not_compressed_is_one_sentence(source: Storage, tmp_path:
 
     with pytest.raises(InvalidOption, match="is damaged or cut off: Not a gzipped file"):
         await imported(source, tmp_path / "file.gz")
+
+
+def names_in(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
