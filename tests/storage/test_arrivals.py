@@ -42,12 +42,16 @@ async def test_callers_get_ids_in_the_order_in_which_they_came(storage: SqliteSt
     assert [one.ref_id for one in inserted] == [f"job {number}" for number in range(200)]
 
 
-async def test_those_who_come_together_share_a_statement(storage: SqliteStorage) -> None:
+async def test_those_who_come_together_share_a_statement(storage: SqliteStorage, tmp_path: Path) -> None:
     statements: list[str] = []
     storage._writer._connection.set_trace_callback(statements.append)
+    other = ProcessLocks(str(tmp_path / "jobs.db"))
+    with other.write_turn():  # so that the thread comes for them when all are there
+        calls = [asyncio.ensure_future(insert(storage, fresh(f"job {number}"))) for number in range(50)]
+        await asyncio.sleep(0)
+    other.close()
 
-    await asyncio.gather(*(insert(storage, fresh(f"job {number}")) for number in range(50)))
-
+    await asyncio.gather(*calls)
     assert len([statement for statement in statements if statement.startswith("insert into job")]) == 1
 
 

@@ -59,8 +59,15 @@ MAY_SCAN = {
     "lanes",
     "unconfirmed",
     "add_tally",
+    "contents",
+    "carry_ids",
+    "carry_month_ids",
+    "carry_ties",
+    "copying",
+    "forget_ties",
 }
-"""Small tables, the one look that counts all live jobs, and the few buckets of one histogram."""
+"""Small tables, the one look that counts all live jobs, the few buckets of one histogram, and what a copy of everything
+reads."""
 
 Open = Callable[..., Awaitable[SqliteStorage]]
 
