@@ -152,8 +152,13 @@ def _job(line: Mapping[str, Any]) -> Carried:
         begun=line.get("begun", False),
         earlier=[_row(run) for run in line.get("earlier", ())],
         ties=[Tie(**tie) for tie in line.get("parents", ())],
-        log=[KeptLine(**{**kept, "at": _moment(kept["at"])}) for kept in line.get("log", ())],
+        log=[_log_line(kept) for kept in line.get("log", ())],
     )
+
+
+def _log_line(line: Mapping[str, Any]) -> KeptLine:
+    columns: dict[str, Any] = {**line, "at": _moment(line["at"])}
+    return KeptLine(**columns)
 
 
 def _row(columns: Mapping[str, Any]) -> JobRow:
@@ -168,7 +173,8 @@ def _tally(line: Mapping[str, Any]) -> tuple[TallyKey, Tally]:
     tally = dict(line["tally"])
     histogram = {int(bucket): count for bucket, count in tally.pop("histogram").items()}
     counted = Tally(tally.pop("count"), tally.pop("time_ms"), histogram)
-    return TallyKey(**{**tally, "hour": _moment(tally["hour"])}), counted
+    columns: dict[str, Any] = {**tally, "hour": _moment(tally["hour"])}
+    return TallyKey(**columns), counted
 
 
 def _moment(text: str) -> int:

@@ -5,21 +5,23 @@ from secrets import token_hex
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.servers.sql import ask_postgres, blocking
+from tests.servers.postgres import PrivatePostgres
+from tests.servers.run import Run
 
 
 @pytest.fixture(scope="session")
-def make_schema_url(postgres_url: str) -> Iterator[Callable[[], str]]:
-    """Names an empty schema of the shared PostgreSQL server, which is dropped at the end."""
-    schemas = list[str]()
+def clusters_server(servers: Run) -> Iterator[PrivatePostgres]:
+    """A server for all clusters of this process: eight nodes have as many connections as others usually give to all."""
+    server = PrivatePostgres(servers)
+    server.start()
+    yield server
+    server.remove()
 
-    def make() -> str:
-        schemas.append(f"cluster_{token_hex(6)}")
-        return f"{postgres_url}?schema={schemas[-1]}"
 
-    yield make
-    for schema in schemas:
-        blocking(ask_postgres(postgres_url, f"drop schema if exists {schema} cascade"))
+@pytest.fixture(scope="session")
+def make_schema_url(clusters_server: PrivatePostgres) -> Callable[[], str]:
+    """Names an empty schema there."""
+    return lambda: f"{clusters_server.url}?schema=cluster_{token_hex(6)}"
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A copy of a whole storage: it goes on after a kill, and refuses what cannot work."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -203,7 +203,7 @@ async def test_somebody_who_begins_to_use_the_source_is_noticed(
 
 
 @asynccontextmanager
-async def at_work(target: Storage, directory: Path) -> AsyncIterator[None]:
+async def at_work(target: Storage, directory: Path) -> AsyncGenerator[None]:
     """Somebody executes there."""
     if target.capabilities.single_executor:
         other = open_storage(directory / "target" / "jobs.db")

@@ -35,6 +35,7 @@ NEEDS: dict[str, Callable[[Run], str]] = {
     "mysql": shared(MYSQL),
     "mysql_url": shared(MYSQL),
     "private_postgres": private(binaries),
+    "clusters_server": private(binaries),
     "newest_postgres": private(lambda run: binaries(run, 17)),
     "private_mariadb": private(lambda run: program("mariadbd")),
     "make_pgbouncer": private(lambda run: pgbouncer_program()),

@@ -5,7 +5,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -81,14 +82,18 @@ class PrivatePostgres:
         """Refuse writes, as a server does that was made a replica; or take them again."""
         self.set(**({"default_transaction_read_only": "on"} if on else {}))
 
-    def replica(self, run: Run) -> "PrivatePostgres":
+    @contextmanager
+    def replica(self, run: Run) -> Generator["PrivatePostgres"]:
         """Another one that follows this one, as long as it runs."""
         copy = PrivatePostgres.__new__(PrivatePostgres)
         copy._lay_out(run, self._programs)
         source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         run_program([str(self._programs / "pg_basebackup"), *source, "-D", str(copy._data), "-R", "-c", "fast", "-N"])
         copy.start()
-        return copy
+        try:
+            yield copy
+        finally:
+            copy.remove()
 
     def promote(self) -> None:
         """Follow nobody any more, and take writes."""

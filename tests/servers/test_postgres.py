@@ -70,17 +70,16 @@ async def test_a_suspended_server_answers_nobody(private_postgres: PrivatePostgr
 
 
 async def test_a_replica_follows_until_it_is_promoted(private_postgres: PrivatePostgres, servers: Run) -> None:
-    replica = private_postgres.replica(servers)
-    await ask(private_postgres.url, "create table followed ()")
-    async with asyncio.timeout(60):
-        while await ask(replica.url, "select to_regclass('followed')") is None:  # noqa: ASYNC110  the server does it
-            await asyncio.sleep(0.01)
-    private_postgres.kill()
+    with private_postgres.replica(servers) as replica:
+        await ask(private_postgres.url, "create table followed ()")
+        async with asyncio.timeout(60):
+            while await ask(replica.url, "select to_regclass('followed')") is None:  # noqa: ASYNC110  a server does it
+                await asyncio.sleep(0.01)
+        private_postgres.kill()
 
-    replica.promote()
+        replica.promote()
 
-    await ask(replica.url, "create table written ()")
-    replica.remove()
+        await ask(replica.url, "create table written ()")
 
 
 async def test_a_pgbouncer_shares_few_connections_among_many_clients(

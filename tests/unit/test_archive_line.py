@@ -33,8 +33,11 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     tuple[int, ...]: st.lists(numbers, max_size=3).map(tuple),
     Mapping[str, str]: st.dictionaries(texts, texts, max_size=3),
 }
-COLUMNS = {field.name: KINDS[field.type] for field in fields(JobRow) if field.name != "fresh"}
-COLUMNS |= {"id": st.integers(1, 2**47), "created": moments}
+COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    **{field.name: KINDS[field.type] for field in fields(JobRow) if field.name != "fresh"},
+    "id": st.integers(1, 2**47),
+    "created": moments,
+}
 NEEDED = ("id", "ref_id", "command", "created")
 rows = st.fixed_dictionaries(
     {name: COLUMNS[name] for name in NEEDED},
