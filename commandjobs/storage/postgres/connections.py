@@ -4,9 +4,8 @@ No session state is kept between two transactions, so that a pooler in transacti
 statements, and those not behind a pooler. It is found by its process id: a pooler invents the one that it tells.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -15,6 +14,7 @@ from commandjobs.storage.postgres.address import Address
 from commandjobs.storage.postgres.errors import is_lost, raise_translated
 from commandjobs.storage.queries import Statement
 from commandjobs.storage.sql.driver import TryAgain
+from commandjobs.storage.sql.pool import Pool
 
 WRITERS, READERS = 6, 3
 """Most connections of a process."""
@@ -39,47 +39,18 @@ class PostgresConnection:
         """Run a statement whose answer nobody needs."""
         await self.raw.fetch(statement.text, *statement.values(parameters))
 
-
-class Pool:
-    """Connections for one purpose."""
-
-    def __init__(self, driver: "PostgresDriver", size: int) -> None:
-        """size: most connections at once."""
-        self._driver = driver
-        self._places = asyncio.Semaphore(size)
-        self._idle: list[PostgresConnection] = []
-        self._closed = False
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[PostgresConnection]:
-        """One of them; it is thrown away if what is done with it leaves it in the middle of something."""
-        async with self._places:
-            connection = await self._take()
-            try:
-                yield connection
-            except BaseException as error:
-                if is_lost(error) or not isinstance(error, Exception):
-                    connection.raw.terminate()
-                raise
-            finally:
-                if self._closed:
-                    connection.raw.terminate()
-                elif not connection.raw.is_closed():
-                    self._idle.append(connection)
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is of no use any more."""
+        return self.raw.is_closed()
 
     async def close(self) -> None:
-        """Close all that are idle, and each other one when it comes back."""
-        self._closed = True
-        while self._idle:
-            with suppress(Exception):
-                await self._idle.pop().raw.close(timeout=1.0)
+        """Say good-bye to the server."""
+        await self.raw.close(timeout=1.0)
 
-    async def _take(self) -> PostgresConnection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.raw.is_closed():
-                return connection
-        return PostgresConnection(await self._driver.connect())
+    def drop(self) -> None:
+        """Close it without a word."""
+        self.raw.terminate()
 
 
 class PostgresDriver:
@@ -90,8 +61,8 @@ class PostgresDriver:
         self.address = address
         self.place = address.place
         self.pooled = bool(address.pooled)
-        self._writers: Pool | None = None
-        self._readers: Pool | None = None
+        self._writers: Pool[PostgresConnection] | None = None
+        self._readers: Pool[PostgresConnection] | None = None
 
     def another(self) -> "PostgresDriver":
         """The same database through connections of its own."""
@@ -113,11 +84,14 @@ class PostgresDriver:
         except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             raise TryAgain(f"{type(error).__name__}: {error}") from error
 
+    async def _open(self) -> PostgresConnection:
+        return PostgresConnection(await self.connect())
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[PostgresConnection]:
         """One transaction."""
         if self._writers is None:
-            self._writers = Pool(self, WRITERS)
+            self._writers = Pool(self._open, WRITERS)
         async with self._writers.connection() as connection, self._transaction(connection):
             yield connection
 
@@ -125,7 +99,7 @@ class PostgresDriver:
     async def statement(self) -> AsyncGenerator[PostgresConnection]:
         """A connection for one writing statement. Behind a pooler it needs a transaction, to stay on one server."""
         if self._writers is None:
-            self._writers = Pool(self, WRITERS)
+            self._writers = Pool(self._open, WRITERS)
         async with self._writers.connection() as connection:
             if self.pooled:
                 async with self._transaction(connection):
@@ -140,7 +114,7 @@ class PostgresDriver:
     async def looking(self) -> AsyncGenerator[PostgresConnection]:
         """A connection for reading."""
         if self._readers is None:
-            self._readers = Pool(self, READERS)
+            self._readers = Pool(self._open, READERS)
         async with self._readers.connection() as connection:
             if self.pooled:
                 async with self._transaction(connection):

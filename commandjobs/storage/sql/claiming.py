@@ -74,8 +74,7 @@ async def release(change: Change, owners: Mapping[int, int | None]) -> None:
 async def rescue(change: Change, limit: int) -> Rescued:
     """Release what dead nodes have only claimed; return what they had started."""
     sql, connection = change.dialect.sql, change.connection
-    [(may,)] = await connection.rows(sql["try_maintain"])
-    if not may:  # another node is at it
+    if not await change.dialect.try_maintain(connection):  # another node is at it
         return Rescued([], 0)
     await connection.run(sql["bury"])
     found = {id: bool(begun) for id, begun in await connection.rows(sql["orphaned"], most=limit)}

@@ -31,9 +31,16 @@ class Dialect:
         self.sql = {name: statement(name, body, style=style) for name, body in bodies.items()}
         self._style: Style = style
 
-    def composed(self, *parts: str) -> Statement:
-        """A statement put together from named fragments: only the filters of `find` are."""
-        return statement(parts[0], "\n".join(parts), style=self._style)
+    def find(self, conditions: str) -> Statement:
+        """The statement that looks for the newest jobs to which conditions apply, each beginning with "and"."""
+        return self._composed("find", conditions, "find_newest")
+
+    def count(self, conditions: str) -> Statement:
+        """The statement that counts jobs to which conditions apply."""
+        return self._composed("count", conditions, "count_end")
+
+    def _composed(self, name: str, conditions: str, end: str) -> Statement:
+        return statement(name, "\n".join((self.bodies[name], conditions, self.bodies[end])), style=self._style)
 
     # ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -43,11 +50,15 @@ class Dialect:
         return sorted(id for (id,) in found) if not rows[0].id else [row.id for row in rows]
 
     async def insert_simple(self, connection: Connection, rows: Sequence[JobRow], *, token: int | None) -> list[int]:
-        """The same for rows that wait for nothing but their claim, by one statement."""
+        """The same for rows that wait for nothing but their claim."""
         return await self.insert(connection, rows, token=token)
 
+    def inserts_alone(self, rows: Sequence[JobRow]) -> bool:
+        """Whether `insert_simple` of these rows is one statement, which needs no transaction around it."""
+        return True
+
     claims_alone = True
-    """Whether `claim` is one statement, which needs no transaction around it."""
+    """Whether `claim` is one statement."""
 
     async def claim(self, connection: Connection, call: Claiming) -> list[JobRow]:
         """Own the best claimable jobs, and return them best first per queue."""
@@ -102,6 +113,18 @@ class Dialect:
         """Write start marks; the jobs that were still their owners'."""
         return {id for (id,) in await connection.rows(self.sql["mark_started"], rows=document(marks))}
 
+    async def key_holders(
+        self, connection: Connection, held: Collection[tuple[str, str]]
+    ) -> Sequence[tuple[str, str, int, str]]:
+        """Which jobs keep others from these keys, each given with its command: command, key, id and ref id."""
+        commands, keys = [command for command, _ in held], [key for _, key in held]
+        found = await connection.rows(self.sql["key_holders"], commands=commands, keys=keys)
+        return [(command, key, id, ref) for command, key, id, ref in found]
+
+    async def kinds(self, connection: Connection) -> set[tuple[str, str]]:
+        """Queues and commands of all claimable jobs."""
+        return {(queue, command) for queue, command in await connection.rows(self.sql["claimable_kinds"])}
+
     # ── lanes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def holders(
@@ -136,6 +159,11 @@ class Dialect:
         """Store a new node; its number."""
         [(number,)] = await connection.rows(self.sql["add_node"], **columns)
         return int(number)
+
+    async def try_maintain(self, connection: Connection) -> bool:
+        """Whether nobody else is rescuing, and nobody will before this transaction has ended."""
+        [(may,)] = await connection.rows(self.sql["try_maintain"])
+        return bool(may)
 
     async def renew_lease(self, connection: Connection, number: int) -> bool:
         """Say that a node lives; False: it was found dead meanwhile."""

@@ -208,9 +208,7 @@ async def _names(change: Change, rows: Collection[JobRow]) -> Names:
     if refs:
         names.refs = {ref: id for ref, id in await connection.rows(sql["taken_refs"], refs=refs)}  # noqa: C416  the same
     if keys:
-        found = await connection.rows(
-            sql["key_holders"], commands=[command for command, _ in keys], keys=[key for _, key in keys]
-        )
+        found = await change.dialect.key_holders(connection, keys)
         names.keys = {(command, key): (id, ref) for command, key, id, ref in found}
     return names
 

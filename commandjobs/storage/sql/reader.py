@@ -21,6 +21,7 @@ class Reader:
 
     def __init__(self, dialect: Dialect, transactions: Transactions) -> None:
         """Through the reading connections of `transactions`."""
+        self._dialect = dialect
         self._sql = dialect.sql
         self._transactions = transactions
 
@@ -89,7 +90,11 @@ class Reader:
 
     async def pending_commands(self) -> set[str]:
         """Commands of claimable jobs."""
-        return {command for _, command in await self.rows("claimable_kinds")}
+        return {command for _, command in await self.kinds()}
+
+    async def kinds(self) -> set[tuple[str, str]]:
+        """Queues and commands of claimable jobs."""
+        return await self._transactions.look(self._dialect.kinds)
 
     async def tallies(self, *, since: int) -> Tallies:
         """The roll-ups since then."""

@@ -313,17 +313,14 @@ class SqlStorage:
 
     async def find(self, wanted: JobFilter, *, after: int | None, limit: int) -> list[SummaryRow]:
         """Matching jobs."""
-        bodies = self._dialect.bodies
-        conditions, parameters = where(wanted, after, bodies)
-        sql = self._dialect.composed(bodies["find"], conditions, bodies["find_newest"])
-        return [to_summary(columns) for columns in await self._reader.run(sql, **parameters, limit=limit)]
+        conditions, parameters = where(wanted, after, self._dialect.bodies)
+        found = await self._reader.run(self._dialect.find(conditions), **parameters, limit=limit)
+        return [to_summary(columns) for columns in found]
 
     async def count(self, wanted: JobFilter, *, limit: int) -> int:
         """How many match."""
-        bodies = self._dialect.bodies
-        conditions, parameters = where(wanted, None, bodies)
-        sql = self._dialect.composed(bodies["count"], conditions, bodies["count_end"])
-        [(number,)] = await self._reader.run(sql, **parameters, limit=limit)
+        conditions, parameters = where(wanted, None, self._dialect.bodies)
+        [(number,)] = await self._reader.run(self._dialect.count(conditions), **parameters, limit=limit)
         return int(number)
 
     async def logs(self, id: int, *, after: int, limit: int) -> list[LogLine]:
@@ -492,7 +489,8 @@ class SqlStorage:
             return await self._dialect.insert_simple(connection, rows, token=token)
 
         try:
-            ids = await self._transactions.write(insert, alone=True, deadline=calls[0].since + self._deadline)
+            alone, deadline = self._dialect.inserts_alone(rows), calls[0].since + self._deadline
+            ids = await self._transactions.write(insert, alone=alone, deadline=deadline)
         except StorageError:
             raise
         except Exception:
@@ -656,7 +654,7 @@ class SqlStorage:
         if stirred or await self._cancellations():
             return True
         claim = self._last_claim
-        kinds = await self._reader.rows("claimable_kinds") if claim is not None else ()
+        kinds = await self._reader.kinds() if claim is not None else ()
         return claim is not None and any(command in claim.commands and claim.serves(queue) for queue, command in kinds)
 
     def _taking(self, claim: Claim | None) -> Taking | None:
