@@ -28,8 +28,8 @@ class Dialect:
     def __init__(self, bodies: Mapping[str, str], *, style: Style) -> None:
         """bodies: those of its `queries.sql`; style: how its driver wants parameters."""
         self.bodies = bodies
-        self.sql = {name: statement(name, body, style=style) for name, body in bodies.items()}
         self._style: Style = style
+        self.sql = {name: self._statement(name, body) for name, body in bodies.items()}
 
     def find(self, conditions: str) -> Statement:
         """The statement that looks for the newest jobs to which conditions apply, each beginning with "and"."""
@@ -40,7 +40,10 @@ class Dialect:
         return self._composed("count", conditions, "count_end")
 
     def _composed(self, name: str, conditions: str, end: str) -> Statement:
-        return statement(name, "\n".join((self.bodies[name], conditions, self.bodies[end])), style=self._style)
+        return self._statement(name, "\n".join((self.bodies[name], conditions, self.bodies[end])))
+
+    def _statement(self, name: str, body: str) -> Statement:
+        return statement(name, body, style=self._style)
 
     # ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

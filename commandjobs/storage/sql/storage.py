@@ -34,6 +34,7 @@ from commandjobs.storage.base import (
     Rescued,
     Settled,
 )
+from commandjobs.storage.queries import Statement
 from commandjobs.storage.sql import claiming, inserting, settling, waiting
 from commandjobs.storage.sql.change import Change, Taking
 from commandjobs.storage.sql.claiming import StartMark, reports
@@ -44,10 +45,11 @@ from commandjobs.storage.sql.find import where
 from commandjobs.storage.sql.gathering import Gathered, Gathering
 from commandjobs.storage.sql.inserting import Insertion
 from commandjobs.storage.sql.lease import Lease
+from commandjobs.storage.sql.logs import log_lines
 from commandjobs.storage.sql.nodes import DAY, is_gone, machine, node_columns, to_node
 from commandjobs.storage.sql.polling import Poller
 from commandjobs.storage.sql.reader import Reader
-from commandjobs.storage.sql.rows import document, to_row, to_summary
+from commandjobs.storage.sql.rows import to_row, to_summary
 from commandjobs.storage.sql.settling import Settling
 from commandjobs.storage.sql.tallies import TallyBook, tally_rows
 from commandjobs.storage.sql.transactions import DEADLINE, Transactions, Try
@@ -295,7 +297,7 @@ class SqlStorage:
     async def append_logs(self, rows: Sequence[LogRow]) -> None:
         """Append to the jobs' logs."""
         if rows:
-            await self._run_alone("append_logs", rows=document(_log_columns(rows)))
+            await self._run_alone("append_logs", rows=log_lines(rows))
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -631,8 +633,11 @@ class SqlStorage:
         return [to_row(columns) for columns in found]
 
     async def _run_alone(self, name: str, /, **parameters: Any) -> None:
+        await self._run_statement(self._dialect.sql[name], **parameters)
+
+    async def _run_statement(self, statement: Statement, /, **parameters: Any) -> None:
         async def run(connection: Connection, _: Try) -> None:
-            await connection.run(self._dialect.sql[name], **parameters)
+            await connection.run(statement, **parameters)
 
         await self._spawn(self._transactions.write(run, alone=True))
 
@@ -669,23 +674,6 @@ class SqlStorage:
     def _check_open(self) -> None:
         if not self._is_open:
             raise StorageUnavailable(f"The queue at {self._driver.place} was closed.")
-
-
-def _log_columns(rows: Sequence[LogRow]) -> list[dict[str, Any]]:
-    return [
-        {
-            "job_id": row.job_id,
-            "place": place,
-            "created": row.created,
-            "attempt": row.attempt,
-            "at": row.at,
-            "level": row.level,
-            "logger": row.logger,
-            "message": row.message,
-            "exception": row.exception,
-        }
-        for place, row in enumerate(rows)
-    ]
 
 
 async def _done(answer: T, landed: Callable[[T], None] | None) -> T:
