@@ -1,5 +1,5 @@
-"""A SQL Server schema for tests, where `COMMANDJOBS_TEST_MSSQL` names a database: made once per process of the test run,
-emptied before each test. There is no server that a test run could bring up by itself.
+"""A SQL Server schema for tests, where `COMMANDJOBS_TEST_MSSQL` names a database: made once per process of the test
+run, emptied before each test. There is no server that a test run could bring up by itself.
 """
 
 import asyncio

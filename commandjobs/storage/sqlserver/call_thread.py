@@ -1,7 +1,7 @@
 """A thread that makes one connection's calls, one after the other, while the loop goes on.
 
-A connection has a thread of its own, and not one of a pool: a call that hangs, since its server hangs, then keeps nobody
-from making other calls, and nobody waits for it when the process ends.
+A connection has a thread of its own, and not one of a pool: a call that hangs, since its server hangs, then keeps
+nobody from making other calls, and nobody waits for it when the process ends.
 """
 
 import asyncio

@@ -1,12 +1,13 @@
-"""Connections to SQL Server, through Microsoft's driver: each with a thread of its own, a few for transactions, a few for
-single statements and a few for looking, opened when they are needed.
+"""Connections to SQL Server, through Microsoft's driver: each with a thread of its own, a few for transactions, a few
+for single statements and a few for looking, opened when they are needed.
 
-The driver keeps a pool of connections for all of a process, and gives none of it away: what is closed here goes back there,
-rolled back, and may be used by others. So each connection is told how to behave before its first use.
+The driver itself keeps a pool for the whole process: what is closed here goes back there, rolled back, and what is opened
+may come from there. So each connection is told how to behave before its first use.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import mssql_python
@@ -24,6 +25,7 @@ TRANSACTIONS, SINGLES, READERS = 5, 2, 3
 """Most connections of a process."""
 CONNECT_TIMEOUT = 5
 """Seconds for one attempt to connect."""
+CLOSE_TIMEOUT = 2
 STATEMENT_TIMEOUT = 15
 """Seconds; nobody waits for a statement so long, but its thread does."""
 PREPARED = 100
@@ -62,8 +64,12 @@ class SqlServerConnection:
         await self._thread.call(self._raw.rollback)
 
     async def close(self) -> None:
-        """Say good-bye to the server."""
-        self.drop()
+        """Say good-bye to the server; it is not waited for long."""
+        self.is_closed = True
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._thread.call(self._raw.close)
+        self._thread.end(lambda: None)
 
     def drop(self) -> None:
         """Close it as soon as what is under way on it is over. Nobody waits for that."""
@@ -76,7 +82,7 @@ class SqlServerConnection:
     def _execute(self, statement: Statement, sent: list[Any]) -> list[tuple[Any, ...]]:
         cursor = self._cursor(statement)
         if statement.parameters:
-            cursor.setinputsizes(sizes(statement))
+            cursor.setinputsizes([*sizes(statement)])
             cursor.execute(statement.text, sent)
         else:
             cursor.execute(statement.text)
@@ -171,7 +177,7 @@ class SqlServerDriver:
             async with self._transaction(connection):
                 yield connection
         finally:
-            connection.drop()
+            await connection.close()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -62,9 +62,7 @@ class SqlServerDialect(Dialect):
         [(number,)] = await connection.rows(self.sql["add_node"], rows=document([columns]))
         return int(number)
 
-    async def _insert(
-        self, connection: Connection, name: str, rows: Sequence[JobRow], token: int | None
-    ) -> list[int]:
+    async def _insert(self, connection: Connection, name: str, rows: Sequence[JobRow], token: int | None) -> list[int]:
         for row in rows:
             _check(row)
         new = document({**self._new(row, token), "place": place} for place, row in enumerate(rows))

@@ -1,7 +1,7 @@
 """The driver's errors, translated once: into what the storage raises, or what it tries again.
 
-The driver tells neither SQLSTATE nor the server's number of an error, but a phrase for each SQLSTATE, which is taken back
-to it here. What one SQLSTATE is too coarse for is told by the server's own words; connections are set to English.
+The driver tells neither SQLSTATE nor the server's number of an error, but a phrase for each SQLSTATE, which is taken
+back to it here. What one SQLSTATE is too coarse for is told by the server's own words; connections are set to English.
 """
 
 import re
@@ -84,7 +84,9 @@ def raise_translated(error: BaseException, place: str, *, committing: bool) -> N
     if state == NO_SUCH_TABLE and (found := MONTH.search(words)):
         raise MonthMissing(date(int(found[1]), int(found[2]), 1)) from error
     if any(phrase in words for phrase in FULL):
-        raise StorageFull(f"{place} has no space left ({words}). Free some; everything goes on by itself then.") from error
+        raise StorageFull(
+            f"{place} has no space left ({words}). Free some; everything goes on by itself then."
+        ) from error
     if any(phrase in words for phrase in CORRUPT):
         raise StorageCorrupt(
             f"{place} is damaged ({words}). Stop every process that uses it, and restore it from a backup."

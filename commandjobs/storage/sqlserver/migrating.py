@@ -1,5 +1,5 @@
-"""Numbered schema files, run in their order under a lock, in one transaction. In a file, lines of `go` part batches, as in
-SQL Server's own tools.
+"""Numbered schema files, run in their order under a lock, in one transaction. In a file, lines of `go` part batches, as
+in SQL Server's own tools.
 """
 
 import re
@@ -63,7 +63,8 @@ class Migration:
         """Raise `StorageUnavailable` unless the schema is up to date."""
         if not await self._is_current(connection):
             raise StorageUnavailable(
-                f"{self._place} is not up to date, and this process does not migrate. Run `commandjobs migrate URL` first."
+                f"{self._place} is not up to date, and this process does not migrate. "
+                "Run `commandjobs migrate URL` first."
             )
 
     async def check_database(self, connection: Connection) -> None:
@@ -71,7 +72,7 @@ class Migration:
         [(shows_versions, level)] = await connection.rows(self._sql["database"])
         if level < SQL_SERVER_2017:
             raise StorageUnavailable(
-                f"{self._place} has compatibility level {level}; SQL Server 2017 ({SQL_SERVER_2017}) or newer is needed."
+                f"{self._place} has compatibility level {level}; {SQL_SERVER_2017} (SQL Server 2017) is the least."
             )
         if not shows_versions:
             raise StorageUnavailable(

@@ -1,8 +1,8 @@
 """The types of statements' parameters, each by its name.
 
-A statement begins by declaring its parameters as variables of these types, and they are sent as just these types. Left to
-guess, the driver would take NULL for an unknown type, a short text for a short type and a small number for a small one,
-and SQL Server would plan each of those statements anew.
+A statement begins by declaring its parameters as variables of these types, and they are sent as just these types. Left
+to guess, the driver would take NULL for an unknown type, a short text for a short type and a small number for a small
+one, and SQL Server would plan each of those statements anew.
 """
 
 import json
@@ -39,8 +39,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     **dict.fromkeys(
         (
-            "batch_id", "command", "created_by", "error_code", "machine", "name", "queue", "ref", "ref_id", "schema", "tag",
-            "tenant_id", "text", "user_id", "worker",
+            "batch_id", "command", "created_by", "error_code", "machine", "name", "queue", "ref", "ref_id", "schema",
+            "tag", "tenant_id", "text", "user_id", "worker",
         ),
         TEXT,
     ),

@@ -1,5 +1,5 @@
-"""The SQL Server storage: what `sql.storage` does for every server, with Microsoft's driver in threads, a table a month for
-what has ended, and looking now and then where others send hints.
+"""The SQL Server storage: what `sql.storage` does for every server, with Microsoft's driver in threads, a table a month
+for what has ended, and looking now and then where others send hints.
 
 Reading order: `schema/0001_initial.sql` (what lies where), `queries.sql`, `months.sql`, `address`, `parameters`,
 `call_thread`, `connections`, `errors`, `dialect`, `months`, `migrating`.
