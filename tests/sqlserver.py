@@ -63,7 +63,7 @@ def _make_schema() -> None:
         "select case when type = 'V' then 'view' when type = 'SO' then 'sequence' else 'table' end, name "
         f"from sys.objects where schema_id = schema_id('{SCHEMA}') and type in ('U', 'V', 'SO') order by type desc"
     ):
-        execute(f"drop {kind} [{SCHEMA}].[{name}]")
+        execute(f"drop {kind} if exists [{SCHEMA}].[{name}]")
     execute(f"drop schema if exists [{SCHEMA}]")
     with ThreadPoolExecutor(1) as thread:  # a loop may be running in this one
         thread.submit(asyncio.run, _open_once()).result()

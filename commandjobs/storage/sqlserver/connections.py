@@ -1,8 +1,8 @@
 """Connections to SQL Server, through Microsoft's driver: each with a thread of its own, a few for transactions, a few
 for single statements and a few for looking, opened when they are needed.
 
-The driver itself keeps a pool for the whole process: what is closed here goes back there, rolled back, and what is opened
-may come from there. So each connection is told how to behave before its first use.
+The driver itself keeps a pool for the whole process: what is closed here goes back there, rolled back, and what is
+opened may come from there. So each connection is told how to behave before its first use.
 """
 
 import asyncio

@@ -38,24 +38,24 @@ class Migration:
         self._schema = schema
         self._place = place
         bodies = load_bodies(PACKAGE, file="migrating.sql", schema=f"[{schema}]")
-        self._sql = {name: declared(name, body) for name, body in bodies.items()}
+        self.sql = {name: declared(name, body) for name, body in bodies.items()}
 
     async def run(self, connection: Connection) -> list[str]:
         """Run the files that the schema has not seen; their names. Nodes that start together wait for each other."""
         if await self._is_current(connection):
             return []
-        [(has_schema, has_table)] = await connection.rows(self._sql["objects"], schema=self._schema)
+        [(has_schema, has_table)] = await connection.rows(self.sql["objects"], schema=self._schema)
         if not has_schema:
-            await connection.run(self._sql["create_schema"])
+            await connection.run(self.sql["create_schema"])
         if not has_table:
-            await connection.run(self._sql["create_migration"])
-        [(done,)] = await connection.rows(self._sql["lock_version"])
+            await connection.run(self.sql["create_migration"])
+        [(done,)] = await connection.rows(self.sql["lock_version"])
         ran: list[str] = []
         for number, file, text in steps():
             if number > done:
                 for batch in batches(text, self._schema):
                     await connection.run(declared(file, batch))
-                await connection.run(self._sql["note_migration"], number=number, name=file)
+                await connection.run(self.sql["note_migration"], number=number, name=file)
                 ran.append(file)
         return ran
 
@@ -69,7 +69,7 @@ class Migration:
 
     async def check_database(self, connection: Connection) -> None:
         """Raise `StorageUnavailable` if the database itself is not set up for what is done here."""
-        [(shows_versions, level)] = await connection.rows(self._sql["database"])
+        [(shows_versions, level)] = await connection.rows(self.sql["database"])
         if level < SQL_SERVER_2017:
             raise StorageUnavailable(
                 f"{self._place} has compatibility level {level}; {SQL_SERVER_2017} (SQL Server 2017) is the least."
@@ -91,8 +91,8 @@ class Migration:
 
     async def _version(self, connection: Connection) -> int:
         """The number of the last file that was run; 0: none was."""
-        [(_, has_table)] = await connection.rows(self._sql["objects"], schema=self._schema)
+        [(_, has_table)] = await connection.rows(self.sql["objects"], schema=self._schema)
         if not has_table:
             return 0
-        [(number,)] = await connection.rows(self._sql["version"])
+        [(number,)] = await connection.rows(self.sql["version"])
         return int(number)
