@@ -16,6 +16,7 @@ from tests.lifecycle.commands import (
     LifeNothing,
     LifeThreadHold,
     LifeThreadNote,
+    eventually,
     job,
     stage,
     state,
@@ -129,12 +130,17 @@ async def test_x10_a_retry_that_is_due_keeps_its_place_by_id(engine: Engine, clo
         await until(lambda: stage.inside == 1)
         await jobs.enqueue_command(LifeNote, "later", worker="w")
         await clock.advance(60)
-        await until_state(jobs, flaky.id, JobState.QUEUED)
+        await eventually(lambda: waits_for_its_worker(jobs, flaky.id))
         stage.gate.set()
         await flaky.wait(5)
         await jobs.wait_until_idle(5)
 
     assert stage.done == ["flaky", "holder", "flaky", "later"]
+
+
+async def waits_for_its_worker(jobs: BackgroundJobs, id: int) -> bool:
+    """Whether a job waits for nothing else any more."""
+    return ((await job(jobs, id)).wait_reason or "").startswith("Waits for worker")
 
 
 async def test_x10_snoozed_and_scheduled_jobs_do_not_hold_their_worker(engine: Engine, clock: FakeClock) -> None:

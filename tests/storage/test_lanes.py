@@ -28,6 +28,7 @@ from tests.storage.life import (
     put_all,
     requeued,
     running,
+    state,
     stored,
 )
 
@@ -474,3 +475,13 @@ async def test_a_job_that_two_settling_writes_could_take_is_taken_once(storage: 
         assert taken.id == done.id
         await end(storage, await begun(storage, taken))
         await storage.cancel([holder.id], by=None, now=NOW)
+
+
+async def test_a_job_that_is_over_at_once_takes_no_lane(storage: Storage) -> None:
+    failed = await finished(storage, outcome=FATAL)
+    holder = await running(storage, job(worker="smtp", key="tenant"))
+
+    over = await put(storage, child(failed, worker="smtp", key="tenant"))
+
+    assert await state(storage, over) is JobState.CANCELLED
+    assert (await stored(storage, holder.id)).state is JobState.STARTED

@@ -6,10 +6,16 @@ from pathlib import Path
 import pytest
 
 from commandjobs.storage import queries
-from commandjobs.storage.queries import load_queries
+from commandjobs.storage.queries import load_bodies, load_queries, statement
 
 SQLITE = Path(queries.__file__).parent / "sqlite"
 CODE = "\n".join(file.read_text(encoding="utf-8") for file in sorted(SQLITE.glob("*.py")))
+
+
+SERVERS = ("postgres",)
+SHARED = "\n".join(
+    file.read_text(encoding="utf-8") for file in sorted((Path(queries.__file__).parent / "sql").glob("*.py"))
+)
 
 
 def test_a_statement_is_what_lies_under_its_name_without_comments(
@@ -57,3 +63,47 @@ def test_every_statement_has_its_sentence(file: str) -> None:
     text = (SQLITE / file).read_text(encoding="utf-8")
 
     assert re.findall(r"-- name: (\w+)\n(?!-- \w)", text) == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_statement_of_a_server_is_used(server: str) -> None:
+    own = "\n".join(file.read_text(encoding="utf-8") for file in (Path(queries.__file__).parent / server).glob("*.py"))
+
+    unused = [
+        name
+        for name in load_bodies(f"commandjobs.storage.{server}", schema="s")
+        if f'"{name}"' not in SHARED + own and not name.startswith("where_")
+    ]
+
+    assert unused == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_has_every_statement_that_servers_share(server: str) -> None:
+    known = load_bodies(f"commandjobs.storage.{server}", schema="s")
+
+    named = {*re.findall(r"sql\[\"(\w+)\"\]", SHARED), *re.findall(r"reader\.rows\(\s*\"(\w+)\"", SHARED)}
+
+    assert {"claim", "settle"} - named == {"settle"}
+    assert named <= known.keys()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_every_statement_of_a_server_has_its_sentence(server: str) -> None:
+    text = (Path(queries.__file__).parent / server / "queries.sql").read_text(encoding="utf-8")
+
+    lacking = re.findall(r"-- name: (\w+)\n(?!-- \w)", text)
+
+    assert [name for name in lacking if not name.startswith("where_")] == []
+
+
+def test_parameters_are_numbered_once_or_marked_each_time() -> None:
+    body = "select :one::text, :two, :one where a like '%x'"
+
+    numbered, marked = statement("s", body, style="$1"), statement("s", body, style="%s")
+
+    assert (numbered.text, numbered.parameters) == ("select $1::text, $2, $1 where a like '%x'", ("one", "two"))
+    assert (marked.text, marked.values({"one": 1, "two": 2})) == (
+        "select %s::text, %s, %s where a like '%%x'",
+        [1, 2, 1],
+    )

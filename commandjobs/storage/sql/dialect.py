@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from commandjobs.model.row import JobRow
+from commandjobs.model.state import FINAL, Hold
 from commandjobs.storage.queries import Statement, Style, statement
 from commandjobs.storage.sql.claims import Claiming
 from commandjobs.storage.sql.driver import Connection
@@ -91,6 +92,8 @@ class Dialect:
             columns.pop("id", None)
         if row.owner is not None:
             columns["token"] = token
+        if row.state in FINAL:  # it leaves in a moment, and must not seem to hold its lanes until then
+            columns["hold"] = Hold.PARENTS
         return columns
 
     async def read(self, connection: Connection, ids: Collection[int], *, lock: bool) -> list[JobRow]:
