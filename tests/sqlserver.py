@@ -56,15 +56,20 @@ def query(sql: str, *values: object) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in cursor.fetchall()]
 
 
+def drop(schema: str) -> None:
+    """Take a schema away, with all that is in it."""
+    for kind, name in query(
+        "select case type when 'V' then 'view' when 'SO' then 'sequence' else 'table' end, name "
+        f"from sys.objects where schema_id = schema_id('{schema}') and type in ('U', 'V', 'SO') order by type desc"
+    ):
+        execute(f"drop {kind} if exists [{schema}].[{name}]")
+    execute(f"drop schema if exists [{schema}]")
+
+
 @cache
 def _make_schema() -> None:
     """The schema is made anew, whatever an earlier run has left."""
-    for kind, name in query(
-        "select case when type = 'V' then 'view' when type = 'SO' then 'sequence' else 'table' end, name "
-        f"from sys.objects where schema_id = schema_id('{SCHEMA}') and type in ('U', 'V', 'SO') order by type desc"
-    ):
-        execute(f"drop {kind} if exists [{SCHEMA}].[{name}]")
-    execute(f"drop schema if exists [{SCHEMA}]")
+    drop(SCHEMA)
     with ThreadPoolExecutor(1) as thread:  # a loop may be running in this one
         thread.submit(asyncio.run, _open_once()).result()
 

@@ -11,6 +11,7 @@ from tests import postgres, sqlserver
 from tests.storage.life import node
 
 STORAGES = ("memory", "sqlite", "postgres", *sqlserver.TESTED)
+collect_ignore = [] if sqlserver.TESTED else ["test_sqlserver_only.py"]
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What a URL of a SQL Server database says."""
 
+from urllib.parse import quote
+
 import pytest
 from mssql_python.connection_string_parser import _ConnectionStringParser
 
@@ -35,8 +37,6 @@ def test_a_url_needs_no_more_than_a_database() -> None:
 
 @pytest.mark.parametrize("password", ["a;b", "{x}", "}=;{", "p%40ss w", "ż"])
 def test_a_password_may_hold_anything(password: str) -> None:
-    from urllib.parse import quote
-
     address = parse(f"mssql://me:{quote(password, safe='')}@db/app")
 
     assert understood(address.connection)["pwd"] == password
@@ -70,7 +70,7 @@ async def test_a_parameter_that_the_driver_does_not_know_is_refused() -> None:
 async def test_a_server_that_is_not_there_is_told_within_the_deadline() -> None:
     storage = SqlServerStorage("mssql://me:secret@127.0.0.1:9/app?Encrypt=no", deadline=0.2)
 
-    with pytest.raises(StorageUnavailable, match="127.0.0.1:9") as away:
+    with pytest.raises(StorageUnavailable, match=r"127\.0\.0\.1:9") as away:
         await storage.open(on_wake=lambda: None)
 
     assert "secret" not in str(away.value)

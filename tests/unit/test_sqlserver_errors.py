@@ -20,7 +20,7 @@ def error(state: str, words: str) -> mssql_python.Error:
 
 
 def translated(found: BaseException, *, committing: bool = False) -> Exception:
-    with pytest.raises(Exception) as raised:  # noqa: PT011  each of its own kind
+    with pytest.raises(Exception) as raised:
         raise_translated(found, PLACE, committing=committing)
     return raised.value
 

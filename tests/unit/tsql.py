@@ -16,6 +16,7 @@ from commandjobs.storage.queries import load_bodies
 from commandjobs.storage.sqlserver.dialect import SqlServerDialect
 from commandjobs.storage.sqlserver.migrating import Migration, batches, steps
 from commandjobs.storage.sqlserver.months import Months, of_month
+from commandjobs.storage.sqlserver.parameters import declared
 
 PACKAGE = "commandjobs.storage.sqlserver"
 SCHEMA = "jobs"
@@ -39,7 +40,7 @@ def statements() -> Iterator[tuple[str, str]]:
             yield name, of_month(DIALECT.sql[name].text, MONTH) if "YYYY_MM" in body else DIALECT.sql[name].text
     for name, body in MONTHS.items():
         if not name.endswith(("_view", "_part")):
-            yield name, of_month(body, MONTH)
+            yield name, declared(name, of_month(body, MONTH)).text
     for name in ("finished", "log"):
         yield f"{name}_view", Months(SCHEMA).view(name, [MONTH, MONTH])
     yield from ((name, statement.text) for name, statement in MIGRATING.sql.items())
