@@ -27,7 +27,8 @@ class Recorder:
 
 
 def row(**columns: Any) -> JobRow:
-    return JobRow(**{"ref_id": "ref", "command": "Work", "created": 1, **columns})
+    plain: dict[str, Any] = {"ref_id": "ref", "command": "Work", "created": 1}
+    return JobRow(**(plain | columns))
 
 
 async def test_jobs_of_two_months_leave_for_two_tables() -> None:

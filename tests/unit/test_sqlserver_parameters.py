@@ -183,7 +183,8 @@ def whole_row(id: int = 0) -> JobRow:
         "id": id, "state": JobState.QUEUED, "hold": Hold.LANE, "tags": ("t",), "depends_on": (1,), "history": ("{}",),
         "args": {"a": "b"}, "meta": {"a": "b"}, "unique_until": "finish", "callback_queue": "q",
     }  # fmt: skip
-    return JobRow(**{**plain, **special})
+    columns: dict[str, Any] = {**plain, **special}
+    return JobRow(**columns)
 
 
 def keys(document: str) -> set[str]:
@@ -209,9 +210,12 @@ async def test_every_column_of_a_new_row_is_read() -> None:
 
 async def test_every_column_of_a_simple_row_is_read() -> None:
     recorder = Recorder()
-    row = {name: value for name, value in vars(whole_row()).items() if name in SIMPLE - {"hold", "parents_left"}}
+    row: dict[str, Any] = {
+        name: value for name, value in vars(whole_row()).items() if name in SIMPLE - {"hold", "parents_left"}
+    }
+    free: dict[str, Any] = {**row, "owner": None}
 
-    await DIALECT.insert_simple(recorder, [JobRow(**row), JobRow(**{**row, "owner": None})], token=1)
+    await DIALECT.insert_simple(recorder, [JobRow(**row), JobRow(**free)], token=1)
 
     assert keys(recorder.given["insert_simple"]["rows"]) == columns("insert_simple")
 
