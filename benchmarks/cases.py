@@ -75,6 +75,7 @@ async def bulk(folder: Path) -> Measure:
     """(c) One call with 10,000 jobs; the floor is executemany in batches of 1,000."""
     floor = bare_batches(folder, rows=50_000)
     async with BackgroundJobs(_url(folder), execute=False) as jobs:
+        await _warm_up(jobs)
         rates: list[float] = []
         for _ in range(3):
             work = mails(10_000)

@@ -25,7 +25,7 @@ def bare_commits(folder: Path, *, commits: int, pause: float = 0.0) -> list[floa
             sleep(pause)
         before = perf_counter()
         database.execute("begin immediate")
-        database.execute(INSERT, _row(number))
+        database.execute(INSERT, row(number))
         database.execute("commit")
         took.append(perf_counter() - before)
     database.close()
@@ -38,7 +38,7 @@ def bare_batches(folder: Path, *, rows: int, batch: int = 1_000) -> float:
     before = perf_counter()
     for start in range(0, rows, batch):
         database.execute("begin immediate")
-        database.executemany(INSERT, [_row(number) for number in range(start, start + batch)])
+        database.executemany(INSERT, [row(number) for number in range(start, start + batch)])
         database.execute("commit")
     took = perf_counter() - before
     database.close()
@@ -60,6 +60,7 @@ def _open(folder: Path) -> sqlite3.Connection:
     return database
 
 
-def _row(number: int) -> tuple[str, str, str, int, str, str]:
+def row(number: int) -> tuple[str, str, str, int, str, str]:
+    """What is stored of job so-and-so: reference, command, state, moment, queue, request."""
     request = f'{{"to":"my@email.com","n":{number}}}'
     return (f"{number:032x}", "SendEmail", "Queued", 1_700_000_000_000_000 + number, "default", request)

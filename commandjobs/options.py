@@ -74,7 +74,8 @@ class JobOptions(TypedDict, Generic[R], total=False):
     args: Mapping[str, str]
     """Free values, found again with `find_jobs(args=...)`."""
     connection: Any
-    """Enqueue inside the caller's own database transaction; server databases only."""
+    """Enqueue inside the caller's own database transaction: the connection or session that it is open on, of asyncpg,
+    psycopg, SQLAlchemy or Django. PostgreSQL only."""
 
 
 TRANSIENT_OPTIONS = frozenset(
@@ -84,6 +85,13 @@ TRANSIENT_OPTIONS = frozenset(
     }
 )
 """What `run_command` takes: the options that mean something without a stored job."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InThread:
+    """A `connection` that belongs to the calling thread: what `jobs.sync` makes of one that it is given."""
+
+    connection: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,8 +158,8 @@ def resolve(
         return _without_options(definition, defaults)
     if "connection" in options and not supports_connection:
         raise InvalidOption(
-            "connection cannot be given here: only server databases can enqueue inside a caller's transaction, "
-            "SQLite and memory cannot. Leave it out, and enqueue after your transaction has committed."
+            "connection cannot be given here: a job is part of your transaction only where the jobs are in the same "
+            "PostgreSQL database as your data. Leave it out, and enqueue after your transaction has committed."
         )
     checked = {FIELDS.get(name, name): _checked(name, value, now_us) for name, value in options.items()}
     _check_keys(checked)
@@ -235,6 +243,11 @@ def _callback(option: str, value: Any) -> str:
     raise InvalidOption(f"{option} must be a command class or the name of one, got {checks.shown(value)}.")
 
 
+def parents_in(depends_on: Any) -> tuple[int, ...]:
+    """The ids that `depends_on` names."""
+    return _parents("depends_on", depends_on)
+
+
 def _parents(option: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, (int, str, JobRef, SyncJobRef)):  # a handle is a tuple, but not one of parents
         return (_parent(option, value),)
@@ -251,6 +264,15 @@ def _no_batches(option: str, value: Any) -> Any:
     raise InvalidOption(
         f"{option}={checks.shown(value)}: batches are not available in this version. Use depends_on with job ids."
     )
+
+
+def _connection(option: str, value: Any) -> Any:
+    if value is None or (isinstance(value, InThread) and value.connection is None):
+        raise InvalidOption(
+            f"{option} is None, so there is no transaction that the job could be part of. Pass the connection that "
+            "yours is open on, or leave it out."
+        )
+    return value
 
 
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
@@ -283,6 +305,6 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tenant_id": checks.a_name,
     "reply_to": checks.a_text,
     "args": checks.a_mapping,
-    "connection": lambda _, value: value,
+    "connection": _connection,
 }
 OPTIONS = frozenset({*CHECKS, *MOMENTS})

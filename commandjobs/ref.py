@@ -40,14 +40,15 @@ class JobRef(tuple[int, str], Generic[R]):  # noqa: SLOT001  a tuple cannot have
     It compares equal to `(id, ref_id)`, can be kept or passed on, and costs nothing until it is used.
     """
 
-    _created: bool
+    _created = True
     _follower: Follower | None
 
     def __new__(cls, id: int, ref_id: str, *, created: bool = True, follower: Follower | None = None) -> JobRef[R]:
         """Make a handle; `follower` is the engine that can wait for the job."""
         ref = super().__new__(cls, (id, ref_id))
-        ref._created = created
         ref._follower = follower
+        if not created:
+            ref._created = False
         return ref
 
     @property

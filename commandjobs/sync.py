@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from typing_extensions import TypeVar, TypeVarTuple, Unpack
 
+from commandjobs import checks
 from commandjobs.errors import StorageUnavailable, WouldDeadlock
+from commandjobs.options import InThread
 from commandjobs.ref import JobRef, SyncJobRef
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from commandjobs.model.overview import CommandInfo, Health, NodeInfo, QueueInfo, WorkerStats
     from commandjobs.model.state import JobState
     from commandjobs.options import JobOptions
+    from commandjobs.runtime.commands import Commands
+    from commandjobs.runtime.enqueue import Enqueuer
     from commandjobs.runtime.transient import TransientJob
 
 Args = TypeVarTuple("Args")
@@ -41,9 +45,11 @@ class SyncBackgroundJobs:
     loop's own thread would wait for itself and raises `WouldDeadlock`.
     """
 
-    def __init__(self, jobs: BackgroundJobs) -> None:
-        """`BackgroundJobs.sync` makes it."""
+    def __init__(self, jobs: BackgroundJobs, *, commands: Commands, enqueuer: Callable[[], Enqueuer]) -> None:
+        """`BackgroundJobs.sync` makes it. enqueuer: that of the engine, once it runs."""
         self._jobs = jobs
+        self._commands = commands
+        self._enqueuer = enqueuer
         self._own: _LoopThread | None = None
         self._inside = 0
         self._lock = threading.Lock()
@@ -97,20 +103,40 @@ class SyncBackgroundJobs:
     def enqueue_command(
         self, command: type[Command[*Args, R]], /, *request: *Args, **options: Unpack[JobOptions[R]]
     ) -> SyncJobRef[R]:
-        """`BackgroundJobs.enqueue_command`, blocking."""
+        """`BackgroundJobs.enqueue_command`, blocking. With `connection=` it runs in this thread, on that connection."""
+        if "connection" in options:
+            definition, enqueuer = self._commands.of(command), self._joining(options)
+            return self._ref(finished(enqueuer.enqueue(definition, request, _in_thread(options))))
         return self._ref(self._run(lambda: self._jobs.enqueue_command(command, *request, **options)))
 
     def enqueue_many(
         self, command: type[Command[Req, R]], requests: Iterable[Req], /, **options: Unpack[JobOptions[R]]
     ) -> list[SyncJobRef[R]]:
-        """`BackgroundJobs.enqueue_many`, blocking."""
+        """`BackgroundJobs.enqueue_many`, blocking. With `connection=` it runs in this thread, on that connection."""
+        if "connection" in options:
+            definition, enqueuer = self._commands.of(command), self._joining(options)
+            many = finished(enqueuer.enqueue_many(definition, requests, _in_thread(options)))
+            return [self._ref(ref) for ref in many]
         return [self._ref(ref) for ref in self._run(lambda: self._jobs.enqueue_many(command, requests, **options))]
 
     def enqueue_json(
         self, name: str, request_json: str | None, /, **options: Unpack[JobOptions[Any]]
     ) -> SyncJobRef[Any]:
-        """`BackgroundJobs.enqueue_json`, blocking."""
+        """`BackgroundJobs.enqueue_json`, blocking. With `connection=` it runs in this thread, on that connection."""
+        if "connection" in options:
+            definition, enqueuer = self._commands.definition(checks.a_name("name", name)), self._joining(options)
+            return self._ref(finished(enqueuer.enqueue_json(definition, request_json, _in_thread(options))))
         return self._ref(self._run(lambda: self._jobs.enqueue_json(name, request_json, **options)))
+
+    def _joining(self, options: Mapping[str, Any]) -> Enqueuer:
+        """The enqueuer, for a job of the caller's own transaction. What needs the engine's loop is done before."""
+        enqueuer = self._enqueuer()
+        if self._jobs.loop is not None:
+            check_loop(self._jobs.loop)
+        mark = enqueuer.to_be_marked(options["depends_on"]) if "depends_on" in options else None
+        if mark is not None:
+            self._run(mark)
+        return enqueuer
 
     # ── transient ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -314,6 +340,10 @@ class SyncBackgroundJobs:
         self._run(lambda: self._jobs.wait_until_idle(timeout))
 
 
+def _in_thread(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**options, "connection": InThread(options["connection"])}
+
+
 class _LoopThread:
     """A loop in a daemon thread of its own."""
 
@@ -350,6 +380,21 @@ async def _nothing_runs_on() -> bool:
 async def _stop_when_all_has_ended() -> None:
     await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
     asyncio.get_running_loop().stop()
+
+
+def finished(work: Awaitable[T]) -> T:
+    """The result of what waits for nothing but this thread's own connection, so it needs no loop."""
+    steps = work.__await__()
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    steps.close()
+    raise WouldDeadlock(
+        "This enqueue has to look into the database by a connection of the engine's, so it cannot be made on the "
+        "thread of the engine's own loop, which would wait for itself. Use the async methods there, or a thread."
+    )
 
 
 def check_loop(loop: asyncio.AbstractEventLoop) -> None:

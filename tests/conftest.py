@@ -13,9 +13,16 @@ from commandjobs import BackgroundJobs
 from commandjobs.testing import FakeClock
 from tests import postgres, sqlserver
 
+pytest_plugins = ["tests.servers.plugin"]
+
 # Its limits on time (0.2 s for an example) tell of the machine, and a stall would break them.
 settings.register_profile("no watch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no watch")
+
+
+def pytest_sessionfinish() -> None:
+    """The server that tests share is not ours alone."""
+    postgres.drop_schemas()
 
 
 @pytest.fixture(scope="session")

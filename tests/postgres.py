@@ -1,25 +1,25 @@
-"""A PostgreSQL schema for tests: made once per process of the test run, emptied before each test."""
+"""A PostgreSQL schema for tests, of each process of the run: emptied before each test, dropped at the end."""
 
 import asyncio
-import os
 import threading
-import zlib
 from collections.abc import Coroutine
 from functools import cache
-from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import asyncpg
 
 from commandjobs.storage.postgres.storage import PostgresStorage
+from tests.servers.backends import POSTGRES
+from tests.servers.run import Run
 
 T = TypeVar("T")
 
-ADDRESS = os.environ.get("COMMANDJOBS_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
-CHECKOUT = zlib.crc32(str(Path(__file__).resolve()).encode())
-"""Two checkouts may be tested on one server at the same time."""
-SCHEMA = f"commandjobs_test_{CHECKOUT:08x}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+SCHEMA = f"commandjobs_test_{token_hex(6)}"
+"""Of this process alone: several runs may share a server."""
+OTHER_SCHEMA = f"{SCHEMA}_other"
+"""For what goes from one schema to another."""
 EMPTY = """
 do $$
 declare name text;
@@ -38,14 +38,20 @@ end $$
 
 def url(schema: str = SCHEMA, **parameters: str) -> str:
     """The URL of a schema on the tests' server."""
-    return f"{ADDRESS}?{urlencode({'schema': schema, **parameters})}"
+    return f"{address()}?{urlencode({'schema': schema, **parameters})}"
 
 
-def empty_url() -> str:
-    """The URL of this process's schema, without any job in it."""
-    _make_schema()
-    execute(EMPTY.format(schema=SCHEMA))
-    return url()
+@cache
+def address() -> str:
+    """The server that all tests of the run share."""
+    return POSTGRES.find(Run()).url
+
+
+def empty_url(schema: str = SCHEMA) -> str:
+    """The URL of this process's schema (or of another one of its own), without any job in it."""
+    _make_schema(schema)
+    execute(EMPTY.format(schema=schema))
+    return url(schema)
 
 
 def execute(sql: str) -> None:
@@ -76,14 +82,22 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 @cache
-def _make_schema() -> None:
-    """The schema is made anew, whatever an earlier run has left."""
-    execute(f"drop schema if exists {SCHEMA} cascade")
-    do(_open_once())
+def _make_schema(schema: str) -> None:
+    _made.add(schema)
+    do(_open_once(schema))
 
 
-async def _open_once() -> None:
-    storage = PostgresStorage(url())
+_made = set[str]()
+
+
+def drop_schemas() -> None:
+    """Leave nothing of this process behind."""
+    for schema in _made:
+        execute(f"drop schema if exists {schema} cascade")
+
+
+async def _open_once(schema: str) -> None:
+    storage = PostgresStorage(url(schema))
     await storage.open(on_wake=lambda: None)
     await storage.close()
 
@@ -94,7 +108,7 @@ _connection: asyncpg.Connection | None = None
 async def _connected() -> asyncpg.Connection:
     global _connection  # noqa: PLW0603  one for all tests of this process
     if _connection is None or _connection.is_closed():
-        _connection = await asyncpg.connect(ADDRESS)
+        _connection = await asyncpg.connect(address())
     return _connection
 
 

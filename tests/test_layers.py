@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOOR = "errors model version"
 COMMANDS = "checks command registry signature exactness masking definition codec decorators options filters ref context"
-PROTOCOL = "storage.base"
+PROTOCOL = "storage.base storage.landing"
 BACKENDS = "storage.memory storage.queries storage.sqlite storage.sql storage.postgres storage.sqlserver"
 FACE = "jobs sync"
 
@@ -22,7 +22,11 @@ DRAWING = (  # the modules of a layer, and what else they may import
     ("storage", f"{BACKENDS} {PROTOCOL} {FLOOR}"),  # open_storage
     ("runtime", f"{PROTOCOL} {COMMANDS} clock handover {FLOOR}"),
     (FACE, f"runtime storage {PROTOCOL} {COMMANDS} clock handover {FLOOR}"),
-    ("cli __main__ testing", f"{FACE} runtime storage storage.memory {PROTOCOL} {COMMANDS} clock handover {FLOOR}"),
+    ("moving", f"{PROTOCOL} {FLOOR}"),  # from one storage to another
+    (
+        "cli __main__ testing",
+        f"{FACE} moving runtime storage storage.memory {PROTOCOL} {COMMANDS} clock handover {FLOOR}",
+    ),
 )
 MAY_IMPORT = {part: {*layer.split(), *below.split()} for layer, below in DRAWING for part in layer.split()}
 

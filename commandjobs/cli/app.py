@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from commandjobs.cli.archive import archive
 from commandjobs.cli.backup import backup
+from commandjobs.cli.copy import copy_jobs
 from commandjobs.version import __version__
 
 app = typer.Typer(
@@ -16,6 +18,8 @@ app = typer.Typer(
 )
 
 app.command()(backup)
+app.command("copy")(copy_jobs)
+app.add_typer(archive, name="archive")
 
 
 def _print_version(wanted: bool) -> None:

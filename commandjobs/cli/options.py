@@ -19,9 +19,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[Storage]:
-    """The storage at that URL, open, and not executing."""
-    _check_exists(url)
+async def opened(
+    url: str, *, made: bool = False, hint: str | None = "Name another with --db."
+) -> AsyncGenerator[Storage]:
+    """The storage at that URL, open, and not executing.
+
+    made: it may be new. hint: what to do if it is not there.
+    """
+    if not made:
+        _check_exists(url, hint)
+    if url == "memory://":
+        raise InvalidOption(
+            "memory:// is a queue within one process: there is nothing in it that could be reached here."
+        )
     storage = open_storage(url)
     await storage.open(on_wake=_ignore)
     try:
@@ -30,11 +40,12 @@ async def opened(url: str) -> AsyncGenerator[Storage]:
         await storage.close()
 
 
-def _check_exists(url: str) -> None:
+def _check_exists(url: str, hint: str | None) -> None:
     """Opening a SQLite queue makes it: right for an application, and for a mistyped option the wrong answer."""
     file = Path(unquote(url.removeprefix("sqlite:///")))
     if url.startswith("sqlite:///") and not file.is_file():
-        raise InvalidOption(f"There is no queue at {url}: {file.absolute()} does not exist. Name another with --db.")
+        sentences = [f"There is no queue at {url}: {file.absolute()} does not exist.", *([hint] if hint else [])]
+        raise InvalidOption(" ".join(sentences))
 
 
 def _ignore() -> None:

@@ -109,8 +109,17 @@ class JobRow:
         def __init__(self, **values: Any) -> None:
             vars(self).update(values)
 
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "JobRow":
+        """The row of these columns, without a copy: the dictionary is the row's from now on. (As keywords they would be
+        copied twice, 0.4 us a job.)
+        """
+        row = cls.__new__(cls)
+        row.__dict__ = values
+        return row
+
     def __copy__(self) -> "JobRow":
-        return JobRow(**vars(self))
+        return JobRow.of(vars(self).copy())
 
     @property
     def budget_used(self) -> int:

@@ -57,6 +57,8 @@ class Hold(IntEnum):
     """Its `run_after` is in the future."""
     LANE = 3
     """Its named worker or its concurrency key is taken by another job."""
+    ADMISSION = 4
+    """It came with its caller's own transaction, and what else it waits for is looked at when that has committed."""
 
 
 def hold_for(*, parents_left: int, run_after: int | None, now: int, has_lane: bool) -> Hold | None:

@@ -132,7 +132,7 @@ def wait_reason(row: JobRow, *, now: int, known: bool = True) -> str | None:
     """Why a waiting job does not run yet, in one sentence; None for a job that runs or has ended."""
     if row.state.is_final or row.state is JobState.STARTED:
         return None
-    if row.hold is Hold.PARENTS:
+    if row.hold is Hold.PARENTS or (row.hold is Hold.ADMISSION and row.depends_on):
         jobs = "job" if len(row.depends_on) == 1 else "jobs"
         return f"Waits for {jobs} {', '.join(map(str, row.depends_on))}"
     if row.hold is Hold.TIME and row.run_after is not None and row.run_after > now:

@@ -70,6 +70,7 @@ class Completer:
         self._writes: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self.unsettled = 0
+        self._writing: set[int] = set()
         self.trouble: str | None = None
         """Why outcomes cannot be written now; None: all is well."""
 
@@ -83,6 +84,7 @@ class Completer:
         self._count(execution, outcome, phase_command, lane, now)
         self._batch.append(settlement)
         self.unsettled += 1
+        self._writing.add(row.id)
         self._schedule()
 
     def _settlement(self, execution: Execution, outcome: Outcome, now: int) -> Settlement:
@@ -100,6 +102,10 @@ class Completer:
             callback_lane=lane,
             callback_queue=queue,
         )
+
+    def is_writing(self, id: int) -> bool:
+        """Whether a job has ended here, and the storage has not said yet that it knows."""
+        return id in self._writing
 
     def ended_elsewhere(self, row: JobRow) -> None:
         """A job has ended without an attempt here: expired, or cancelled by the storage."""
@@ -164,6 +170,7 @@ class Completer:
         tallies = self._statistics.take()
         settled = await self._settle(batch, tallies)
         self.unsettled -= len(batch)
+        self._writing.difference_update([settlement.row.id for settlement in batch])
         self._dispatcher.settled(batch)
         for settlement, written in zip(batch, settled.written, strict=True):
             if not written:

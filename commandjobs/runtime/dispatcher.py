@@ -107,8 +107,9 @@ class Dispatcher:
     def offer(self, rows: Iterable[JobRow]) -> None:
         """Take rows this node owns; they run as soon as there is room."""
         lines: dict[Line, list[JobRow]] = {}
+        cancelled = self._cancelled_early
         for row in rows:
-            if row.id in self._cancelled_early:
+            if cancelled and row.id in cancelled:
                 row.cancel_requested, row.cancelled_by = self._cancelled_early.pop(row.id)
                 self._finish_unstarted(row, Cancelled())
                 continue
@@ -118,7 +119,11 @@ class Dispatcher:
                 self.fetcher.due_at(row.expires)
             line = self._line(row)
             if line is not None:
-                lines.setdefault(line, []).append(row)
+                arrived = lines.get(line)
+                if arrived is None:
+                    lines[line] = [row]
+                else:
+                    arrived.append(row)
         for line, arrived in lines.items():
             line.add(arrived)
         self.poke()
@@ -261,11 +266,12 @@ class Dispatcher:
 
     def _next(self, state: MemoryQueue, line: Line, *, limited: bool = True) -> Execution | None:
         """Draw from one line: counted as running, its lanes taken."""
-        while line.rows and (state.running < state.limit or not limited):
-            row = line.rows.pop()
-            if self._waiting.get(row.id) is not row:
+        rows, waiting = line.rows, self._waiting
+        while rows and (state.running < state.limit or not limited):
+            row = rows.pop()
+            if waiting.get(row.id) is not row:
                 continue  # withdrawn; if it has come back since, changed perhaps, that row has a place of its own
-            del self._waiting[row.id]
+            del waiting[row.id]
             if row.cancel_requested is not None:
                 self._finish_unstarted(row, Cancelled())
                 self._free_granted(row.id)
@@ -279,12 +285,13 @@ class Dispatcher:
                 break
         else:
             execution = None
-        self.fetcher.drawn(state)
+        if state.backlog is not None:
+            self.fetcher.drawn(state)
         return execution
 
     def _take(self, row: JobRow, state: MemoryQueue) -> Execution | None:
         """Make an attempt of a row if it need not wait for its lanes, or for another job that may kill the process."""
-        lanes = lanes_of(row.lane, row.lane_key)
+        lanes = () if row.lane is None and row.lane_key is None else lanes_of(row.lane, row.lane_key)
         if row.id in self.running:  # its lease was lost meanwhile: what runs here still is no longer of any account
             self._waiting[row.id] = row
             self._kept_apart.append(row)
@@ -296,16 +303,11 @@ class Dispatcher:
         if lanes and not self._has_lanes(row, lanes):
             self._waiting[row.id] = row
             return None
-        execution = Execution(
-            row,
-            self._definition(row),
-            jobs=self._jobs,
-            context=self._context.copy(),
-            done=self._done,
-        )
+        definition = self._definition(row)
+        execution = Execution(row, definition, jobs=self._jobs, context=self._context.copy(), done=self._done)
         if lanes:
             execution.lanes = lanes
-        if execution.definition.kind == "async" or state.limits_sync:
+        if definition.kind == "async" or state.limits_sync:
             state.running += 1
             execution.counted_in = state
         self.running[row.id] = execution

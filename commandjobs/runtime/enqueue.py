@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from commandjobs.errors import DuplicateRefId, InvalidOption, InvalidRequest
 from commandjobs.model.row import JobRow
 from commandjobs.model.settle import bound_attempt
 from commandjobs.model.state import Hold
-from commandjobs.options import OptionDefaults, ResolvedOptions, resolve
+from commandjobs.options import InThread, OptionDefaults, ResolvedOptions, parents_in, resolve
 from commandjobs.ref import Follower, JobRef
 from commandjobs.runtime.execution import Execution
 from commandjobs.runtime.ref_ids import RefIds
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from commandjobs.definition import CommandDefinition
     from commandjobs.runtime.commands import Commands
     from commandjobs.runtime.dispatcher import Dispatcher
-    from commandjobs.storage.base import Inserted, Storage
+    from commandjobs.storage.base import Inserted, Landed, Storage
 
 
 NAMED_ALIKE = (
@@ -69,14 +69,18 @@ class Enqueuer:
         self._plain: dict[CommandDefinition, Template] = {}
         """Made once per command: most calls have no options, and must pay nothing for those they do not use."""
 
-    async def enqueue(
+    def enqueue(
         self, definition: CommandDefinition, request: tuple[Any, ...], options: Mapping[str, Any]
-    ) -> JobRef[Any]:
-        """Store one job of a command with its typed request."""
+    ) -> Awaitable[JobRef[Any]]:
+        """Store one job of a command with its typed request.
+
+        (Not a coroutine itself, as nothing on this way but the caller's own: each costs a lone enqueue 3 us with cold
+        caches, and one among many 0.4.)
+        """
         now = self._clock.now()
         template = self._template(definition, options, now)
         row = self._row(template, dump_request(definition, request), now)
-        return await self._store(row, template.options, now)
+        return self._store(row, template.options, now)
 
     async def enqueue_json(
         self, definition: CommandDefinition, request_json: str | None, options: Mapping[str, Any]
@@ -90,8 +94,7 @@ class Enqueuer:
             body = None
         else:
             body = definition.request_codec.dump(definition.request_codec.load(request_json or "null"))
-        row = self._row(template, body, now)
-        return await self._store(row, template.options, now)
+        return await self._store(self._row(template, body, now), template.options, now)
 
     async def enqueue_many(
         self, definition: CommandDefinition, requests: Iterable[Any], options: Mapping[str, Any]
@@ -108,8 +111,15 @@ class Enqueuer:
         rows = [self._row(template, dump_request(definition, (one,)), now) for one in requests]
         if not rows:
             return []
-        await self._insert(rows, template.options, now)
-        return [self._ref(row) for row in rows]
+        refs: list[JobRef[Any]] = await self._insert(rows, template.options, now, self._many_landed)
+        return refs
+
+    def to_be_marked(self, depends_on: Any) -> Callable[[], Awaitable[None]] | None:
+        """What an enqueue that runs in its caller's thread cannot wait for there, and is to be awaited on the loop
+        before: the start mark of the attempt that makes it, if that is among the parents.
+        """
+        execution = _attempt_among(parents_in(depends_on))
+        return None if execution is None else partial(self._dispatcher.marks.ensure, execution)
 
     async def enqueue_like(self, row: JobRow, *, by: str | None) -> JobRef[Any]:
         """Store a new job with command, request and options of another; not its dates, dependencies and keys."""
@@ -134,7 +144,13 @@ class Enqueuer:
     def _template(self, definition: CommandDefinition, options: Mapping[str, Any], now: int) -> Template:
         template = None if options else self._plain.get(definition)
         if template is None:
-            resolved = resolve(definition, options, defaults=self._defaults, now_us=now)
+            resolved = resolve(
+                definition,
+                options,
+                defaults=self._defaults,
+                now_us=now,
+                supports_connection=self._storage.capabilities.transactional_enqueue,
+            )
             if resolved.callback is not None:
                 self._commands.callback(resolved.callback, definition)
             template = Template(resolved, _columns(definition, resolved))
@@ -143,15 +159,18 @@ class Enqueuer:
         return template
 
     def _row(self, template: Template, body: str | None, now: int) -> JobRow:
-        columns = template.columns
-        if template.options.ref_id is None:
-            return JobRow(ref_id=self._ref_ids.next(now), fresh=True, created=now, request_body=body, **columns)
-        return JobRow(ref_id=template.options.ref_id, created=now, request_body=body, **columns)
+        ref_id = template.options.ref_id
+        if ref_id is None:
+            ref_id = self._ref_ids.next(now)
+            return JobRow.of(
+                {"ref_id": ref_id, "fresh": True, "created": now, "request_body": body, **template.columns}
+            )
+        return JobRow.of({"ref_id": ref_id, "created": now, "request_body": body, **template.columns})
 
     async def _bind(self, rows: list[JobRow], parents: tuple[int, ...]) -> None:
         """If one of the parents is the attempt that enqueues these, they belong to that attempt."""
-        execution = running.get(None)
-        if not isinstance(execution, Execution) or execution.transient or execution.row.id not in parents:
+        execution = _attempt_among(parents)
+        if execution is None:
             return
         # The start mark goes to disk first: after a crash this attempt must count, or the next one would get its jobs.
         await self._dispatcher.marks.ensure(execution)
@@ -162,35 +181,68 @@ class Enqueuer:
             row.depends_on = (mine, *others)  # what a job is bound to is the first of them
             row.bound_attempt = bound_attempt(execution.row)
 
-    async def _store(self, row: JobRow, options: ResolvedOptions, now: int) -> JobRef[Any]:
-        (inserted,) = await self._insert([row], options, now)
-        return await self._existing(inserted, row, options) if inserted.conflict else self._ref(row)
+    def _store(self, row: JobRow, options: ResolvedOptions, now: int) -> Awaitable[JobRef[Any]]:
+        if row.fresh and row.unique_key is None:
+            return self._insert([row], options, now, self._one_landed)
+        return self._store_named(row, options, now)
 
-    def _ref(self, row: JobRow) -> JobRef[Any]:
-        return JobRef(row.id, row.ref_id, follower=self._follower)
-
-    async def _existing(self, inserted: Inserted, row: JobRow, options: ResolvedOptions) -> JobRef[Any]:
-        """The job that was in the row's way, if that is what the caller asked for."""
+    async def _store_named(self, row: JobRow, options: ResolvedOptions, now: int) -> JobRef[Any]:
+        """Another job may have the name: that one is given back, if this is what the caller asked for."""
+        inserted: Inserted = await self._insert([row], options, now, self._named_landed)
         if inserted.conflict == "ref_id":
             await self._check_same(inserted, row, options)
-        return JobRef(inserted.id, inserted.ref_id, created=False, follower=self._follower)
+        return JobRef(inserted.id, inserted.ref_id, created=inserted.conflict is None, follower=self._follower)
 
-    def _insert(self, rows: list[JobRow], options: ResolvedOptions, now: int) -> Awaitable[list[Inserted]]:
-        """Not a coroutine itself: each one that a lone enqueue passes through takes 3 us with cold caches."""
+    def _insert(self, rows: list[JobRow], options: ResolvedOptions, now: int, landed: Landed) -> Awaitable[Any]:
         if options.depends_on:
-            return self._bind_and_insert(rows, options, now)
-        return self._insert_bound(rows, options, now)
-
-    async def _bind_and_insert(self, rows: list[JobRow], options: ResolvedOptions, now: int) -> list[Inserted]:
-        await self._bind(rows, options.depends_on)
-        return await self._insert_bound(rows, options, now)
-
-    def _insert_bound(self, rows: list[JobRow], options: ResolvedOptions, now: int) -> Awaitable[list[Inserted]]:
+            return self._bind_and_insert(rows, options, now, landed)
+        if options.connection is not None:
+            return self._insert_within(rows, options.connection, now, landed)
         claim = self._dispatcher.fetcher.admits(options.queue, options.priority, len(rows))
-        return self._storage.insert(rows, now=now, claim=claim, landed=partial(self._landed, rows))
+        return self._storage.insert(rows, now=now, claim=claim, landed=landed)
 
-    def _landed(self, rows: list[JobRow], inserted: list[Inserted]) -> None:
-        """Stored, and perhaps owned: the caller may have been cancelled meanwhile, and the jobs have to run."""
+    async def _bind_and_insert(self, rows: list[JobRow], options: ResolvedOptions, now: int, landed: Landed) -> Any:
+        await self._bind(rows, options.depends_on)
+        if options.connection is not None:
+            return await self._insert_within(rows, options.connection, now, landed)
+        claim = self._dispatcher.fetcher.admits(options.queue, options.priority, len(rows))
+        return await self._storage.insert(rows, now=now, claim=claim, landed=landed)
+
+    async def _insert_within(self, rows: list[JobRow], connection: Any, now: int, landed: Landed) -> Any:
+        """In the caller's transaction, before whose commit nobody may start them: also not this node. (It may be in
+        the caller's thread, so nothing of the loop's is touched.)
+        """
+        blocking = isinstance(connection, InThread)
+        given = connection.connection if blocking else connection
+        inserted = await self._storage.insert_within(rows, connection=given, blocking=blocking, now=now)
+        if landed == self._named_landed:
+            return inserted[0]
+        refs = self._refs(rows)
+        return refs[0] if landed == self._one_landed else refs
+
+    # What is stored may be owned, too: its caller may have been cancelled meanwhile, and the jobs have to run.
+
+    def _one_landed(self, rows: Sequence[JobRow], inserted: Sequence[Inserted]) -> JobRef[Any]:
+        row = rows[0]
+        if inserted[0].claimed:
+            self._dispatcher.offer(rows)
+        else:
+            self._note_waiting(row)
+        return JobRef(row.id, row.ref_id, follower=self._follower)
+
+    def _named_landed(self, rows: Sequence[JobRow], inserted: Sequence[Inserted]) -> Inserted:
+        self._take_over(rows, inserted)
+        return inserted[0]
+
+    def _many_landed(self, rows: Sequence[JobRow], inserted: Sequence[Inserted]) -> list[JobRef[Any]]:
+        self._take_over(rows, inserted)
+        return self._refs(rows)
+
+    def _refs(self, rows: Sequence[JobRow]) -> list[JobRef[Any]]:
+        follower = self._follower
+        return [JobRef(row.id, row.ref_id, follower=follower) for row in rows]
+
+    def _take_over(self, rows: Sequence[JobRow], inserted: Sequence[Inserted]) -> None:
         owned = [row for row, one in zip(rows, inserted, strict=True) if one.claimed]
         if owned:
             self._dispatcher.offer(owned)
@@ -213,13 +265,22 @@ class Enqueuer:
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}). Choose another ref id, or pass "
                 'on_duplicate="return" to get that job.'
             )
-        found = await self._storage.job(inserted.id)
-        there = found.row if found is not None else None
+        there = inserted.row
+        if there is None and (found := await self._storage.job(inserted.id)) is not None:
+            there = found.row
         if there is None or (there.command, there.request_body) != (row.command, row.request_body):
             raise DuplicateRefId(
                 f"A job with ref_id={row.ref_id!r} exists already (id {inserted.id}), and it is other work: its "
                 f"command or request differs from this one of {row.command}. Choose another ref id."
             )
+
+
+def _attempt_among(parents: Collection[int]) -> Execution | None:
+    """The attempt that runs here, if it is one of a job's parents."""
+    execution = running.get(None)
+    if not isinstance(execution, Execution) or execution.transient or execution.row.id not in parents:
+        return None
+    return execution
 
 
 def _columns(definition: CommandDefinition, options: ResolvedOptions) -> dict[str, Any]:

@@ -75,8 +75,7 @@ class Fetcher:
 
     def admits(self, queue: str, priority: int, count: int = 1) -> Claim | None:
         """The claim for an insert into this queue; None: it must wait for its turn behind what is stored."""
-        state = self._queues.of(queue)
-        if not self.active or state is None:
+        if not self.active or (state := self._queues.of(queue)) is None:
             return None
         if state.room >= count and (state.backlog is None or priority > state.backlog):
             return self.claim
@@ -116,14 +115,17 @@ class Fetcher:
         return not is_due and all(queue.backlog is None for queue in self._queues)
 
     async def run(self) -> None:
-        """Promote what is due and claim what there is room for, for ever."""
+        """Claim what there is room for and promote what is due, for ever.
+
+        Claim first: what can be claimed may just have been enqueued, and each look for what is due takes a while.
+        """
         self._most = FIRST
         while True:
             self._looking = True
             try:
                 async with self.fetching:
-                    await self._promote()
                     await self._fill()
+                    await self._promote()
             except StorageError as error:
                 log.warning("Jobs cannot be fetched now (%s); trying again.", error)
                 self._look = self._due = True

@@ -138,7 +138,9 @@ class Lookup:
                     return self.to_result(found)
                 await self._refuse_deadlock(found)
                 # Not `storage.executes`: a process that steers in nobody's place has the role, and runs nothing.
-                row = await self._waiters.wait(id, watch, elsewhere=not self._dispatcher.active)
+                # Where many nodes execute, a job may go to another one, even if it is owned here now.
+                elsewhere = not self._dispatcher.active or self._storage.capabilities.many_nodes
+                row = await self._waiters.wait(id, watch, elsewhere=elsewhere)
                 if row is not None:
                     return self.to_result(Found(SummaryRow.of(row), row))
 

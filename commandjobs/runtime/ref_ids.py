@@ -16,16 +16,14 @@ class RefIds:
     def __init__(self, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         """random_bytes: where the random bits come from, by the block."""
         self._random_bytes = random_bytes
-        self._random = ""
-        self._position = 0
+        self._random: list[str] = []
         self._stamp = 0
 
     def next(self, now: int) -> str:
         """A new ref id; `now` in microseconds."""
         stamp = (now // 1000) << 16
-        self._stamp = stamp if stamp > self._stamp else self._stamp + 1
-        position = self._position
-        if position >= len(self._random):
-            self._random, position = self._random_bytes(8 * BLOCK).hex(), 0
-        self._position = position + 16
-        return f"{self._stamp:016x}{self._random[position : position + 16]}"
+        self._stamp = stamp = stamp if stamp > self._stamp else self._stamp + 1
+        if not self._random:
+            block = self._random_bytes(8 * BLOCK).hex()
+            self._random = [block[start : start + 16] for start in range(0, 16 * BLOCK, 16)]
+        return f"{stamp:016x}{self._random.pop()}"

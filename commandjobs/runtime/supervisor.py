@@ -39,6 +39,8 @@ FLUSH = 1.0
 HEARTBEAT = 10.0
 RESCUE = 2.0
 """Seconds between looks for what dead nodes have left."""
+FORGOTTEN = 12.0
+"""Seconds between looks for jobs that this node does not know to be its own: longer than a claim takes."""
 COME_BACK = 0.5
 """Seconds between attempts to be a node again."""
 SWEEP = 2.0
@@ -119,6 +121,7 @@ class Supervisor:
             self._spawn(self._come_back, "lease")
         if self._execute and many:
             self._spawn(self._rescue_now_and_then, "rescue")
+            self._spawn(self._give_away_forgotten, "forgotten")
         elif self._execute:
             self._spawn(self._standby, "standby")
         if self._execute:
@@ -172,6 +175,29 @@ class Supervisor:
             await self._clock_sleep(RESCUE)
             if self._dispatcher.active and await self._rescuer.rescue():
                 self._dispatcher.fetcher.look()
+
+    async def _give_away_forgotten(self) -> None:
+        """See to jobs that this node owns and knows nothing of: a database that has lost its last commits, in a crash
+        or a failover, says so of those whose ends were among them, and nobody else would ever touch them.
+        """
+        before = set[int]()
+        while not self._stopping.is_set():
+            await self._clock_sleep(FORGOTTEN)
+            unknown = {id for id in await self._storage.owned() if not self._knows(id)}
+            forgotten, before = unknown & before, unknown  # what was claimed a moment ago may be on its way here
+            if forgotten:
+                log.error(
+                    "Node %s owns %d jobs that it knows nothing of (such as %d): the database has lost what it was "
+                    "told. They are done again.",
+                    self._node.name,
+                    len(forgotten),
+                    min(forgotten),
+                )
+                await self._storage.disown(forgotten)
+                await self._rescuer.rescue()
+
+    def _knows(self, id: int) -> bool:
+        return self._dispatcher.owned(id) is not None or self._completer.is_writing(id)
 
     async def _come_back(self) -> None:
         """The lease is lost, so others do this node's jobs again: end them here, and go on as a new node."""
@@ -358,9 +384,9 @@ class Supervisor:
 
     def _wake(self) -> None:
         """Another process has changed something, or the one that executed has ended."""
+        self._dispatcher.fetcher.look_around()  # first: a job may be waiting to start
         self._woken.set()
         self._role_may_be_free.set()
-        self._dispatcher.fetcher.look_around()
 
     def _ended(self, rows: Sequence[JobRow]) -> None:
         for row in rows:

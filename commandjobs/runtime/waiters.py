@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from commandjobs.errors import StorageError, StorageUnavailable
 from commandjobs.model.row import JobRow
 
-POLL = 0.02
-"""Seconds between looks for jobs that another process runs."""
+POLL, LONGEST_POLL = 0.02, 0.1
+"""Seconds between looks for jobs that another process may run; more when nothing ends."""
 
 Watch = asyncio.Future[JobRow | None]
 
@@ -57,12 +57,19 @@ class Waiters:
                 del self._polled[id]
 
     async def _poll(self) -> None:
-        """Look for the ends of all polled jobs at once: a thousand who wait cost one query a round."""
+        """Look for the ends of all polled jobs at once: a thousand who wait cost one query a round.
+
+        Who waits has just looked, so a job that ends soon, and in this process, costs none.
+        """
+        pause, waited = POLL, 0
         try:
             while self._polled:
-                for id in await self._finished(list(self._polled)):
+                await asyncio.sleep(pause)
+                ended = await self._finished(list(self._polled)) if self._polled else set[int]()
+                for id in ended:
                     self._set(id, None)
-                await asyncio.sleep(POLL)
+                pause = POLL if ended or len(self._polled) > waited else min(LONGEST_POLL, pause * 1.25)
+                waited = len(self._polled)
         except StorageError as error:
             for id in list(self._polled):
                 self._set(id, error)

@@ -44,9 +44,14 @@ def open_storage(
 
 
 def shown(url: str) -> str:
-    """A URL as it may be told, without its password."""
-    parts = urlsplit(url)
-    return repr(url if parts.password is None else url.replace(f":{parts.password}@", ":***@"))
+    """A URL as it may be told in a sentence, without its password."""
+    return repr(without_password(url))
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be told."""
+    password = urlsplit(url).password
+    return url if password is None else url.replace(f":{password}@", ":***@")
 
 
 def _path_of(url: str) -> str:

@@ -35,6 +35,8 @@ from datetime import date
 from enum import Enum
 from typing import Any, Literal, Protocol
 
+from commandjobs.errors import StorageUnavailable
+from commandjobs.model.carried import Carried
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import LogLine
 from commandjobs.model.node import NodeRow
@@ -74,6 +76,8 @@ class Inserted:
     key."""
     claimed: bool = False
     """The row is owned by this node now: start it."""
+    row: JobRow | None = None
+    """The job that was in the way, where only the caller's transaction may see it."""
 
 
 @dataclass(slots=True)
@@ -88,9 +92,9 @@ class Settled:
     """Something became claimable that was not claimed here."""
 
 
-Landed = Callable[[list[Inserted]], None]
-"""Called on the loop's thread when rows are stored, before their caller hears of it, and also if the caller does not
-wait any more: jobs that this node owns now must be started by somebody."""
+Landed = Callable[[Sequence[JobRow], list[Inserted]], Any]
+"""Called on the loop's thread with rows and what became of them when they are stored, also if their caller does not
+wait any more: jobs that this node owns now must be started by somebody. What it returns is the caller's answer."""
 
 
 class Cancelling(Enum):
@@ -184,6 +188,58 @@ class Capabilities:
     """`backup` writes a copy; a server's database is saved by the server's own tools."""
 
 
+NOT_HERE = -1
+"""The owner of a job that was claimed where it came from: no process here has that number, so it is rescued."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What there is to carry."""
+
+    jobs: int
+    last_id: int
+    """The highest id ever given."""
+    last_node: int
+    """The number of the process that was registered last: as long as it stays, nobody has begun to work here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copying:
+    """A copy of another storage, as it is noted where it goes to: how far it has come."""
+
+    source: str
+    """What it is a copy of, in words."""
+    run: str
+    """Random: whoever makes the copy now. Anybody else who is still at it is refused."""
+    last_id: int
+    """New ids go on above this one."""
+    source_node: int
+    """`Contents.last_node` of the source when the copy began: if it has changed, the source has been worked on."""
+    target_node: int
+    """The same of the storage that the copy goes to."""
+    after: int = 0
+    """All jobs up to this id are here..."""
+    ref_id: str | None = None
+    """...and that is the ref id of the last one, by which the source is known again."""
+    done: bool = False
+
+    def check_done(self, place: str) -> None:
+        """Raise `StorageUnavailable` while jobs are still missing: nobody may execute those that are there."""
+        if not self.done:
+            raise StorageUnavailable(
+                f"{place} holds only a part of {self.source}: the jobs up to id {self.after} were brought here, and "
+                "nothing is executed before the others are. Run the same command again; it goes on where it stopped."
+            )
+
+
+def in_the_way(id: int, ref_id: str) -> str:
+    """Why a job cannot be taken in: this one is there, and is another."""
+    return (
+        f"Job {id} with the ref id {ref_id!r} is there already, and another job of that id or ref id was to come: the "
+        "two storages have had lives of their own."
+    )
+
+
 class NobodyExecutes(Exception):
     """No process executes, so nobody would answer an intent: become the executing one and do it yourself."""
 
@@ -193,8 +249,10 @@ class JobStore(Protocol):
 
     def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> Awaitable[list[Inserted]]:
+    ) -> Awaitable[Any]:
         """Store new jobs, all of them or none, and give each the next id, in order; ids never repeat.
+
+        Returns what became of each (a list of `Inserted`), or what `landed` has made of that.
 
         Sets `id`, `hold`, `parents_left`, `parent_id` (if None and there are parents: the first), and `owner` of each
         row. Parents (`depends_on`) that have ended are looked up by `RELEASED_BY`: satisfied, or the row ends Cancelled
@@ -203,6 +261,19 @@ class JobStore(Protocol):
         (command, unique_key) is held by an unfinished job is not written: `conflict` says so; other rows are. The rows
         of one call count for each other. A row whose `bound_attempt` is over without success (`attempt_is_lost`; it is
         an attempt of the first of `depends_on`) ends Cancelled at once, with ATTEMPT_FAILED.
+        """
+        ...
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """Store new jobs as `insert` does, but on a connection of the caller's and in the transaction that is open on
+        it: they are there when that commits, and nothing is left of them if it does not (but their ids are spent).
+        Nobody owns them by it. Needs `transactional_enqueue`.
+
+        blocking: this is called by the thread that uses the connection, which need not be that of the loop; nothing
+        suspends then. Locks nothing that others need: only who wants one of the same keys waits for the commit.
+        Raises `InvalidOption` for a connection that cannot be used, after which its transaction is as it was before.
         """
         ...
 
@@ -366,6 +437,16 @@ class NodeStore(Protocol):
         """All nodes known."""
         ...
 
+    async def owned(self) -> set[int]:
+        """Jobs that this node owns. Only asked with `many_nodes`, as is `disown`."""
+        ...
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Give away jobs that this node owns and knows nothing of: the next `rescue` finds them, as a dead node's.
+        A database that has lost its last commits says so of jobs whose ends were among them.
+        """
+        ...
+
     async def time(self) -> int | None:
         """The storage's own time, by which leases and dates are judged; None: that of any process is as good."""
         ...
@@ -406,7 +487,52 @@ class Steering(Protocol):
         ...
 
 
-class Storage(JobStore, Reader, NodeStore, Steering, Protocol):
+class Transfer(Protocol):
+    """Moving jobs as they are from one storage to another, while nobody executes on either."""
+
+    async def hold_still(self) -> None:
+        """Begin to carry from here or to take in here: from now until `close` nobody else executes here, if that can be
+        seen to. Raises `StorageUnavailable` naming a process that executes now, or that still owns a job.
+        """
+        ...
+
+    async def contents(self, *, month: date | None = None) -> Contents:
+        """What there is: all jobs, or those that were created in a month and have ended."""
+        ...
+
+    async def carry(self, *, after: int, limit: int, month: date | None = None) -> list[Carried]:
+        """Up to `limit` jobs with the next ids above `after`, in the order of ids; empty: there are no more. What is
+        left to `sweep` is not carried: sweep before.
+
+        month: only those that were created in it and have ended. They do not change, so that this may be asked for
+        while others execute.
+        """
+        ...
+
+    async def copying(self) -> Copying | None:
+        """The copy that is being made here, or was; None: never was one."""
+        ...
+
+    async def begin_copy(self, copying: Copying) -> None:
+        """Note that a copy begins, or goes on. Until it is `done`, `try_execute` raises `StorageUnavailable`."""
+        ...
+
+    async def take_in(
+        self, carried: Sequence[Carried], *, copying: Copying | None = None, tallies: Tallies | None = None
+    ) -> int:
+        """Store jobs as they are, all of them or none; returns how many were stored. New ids go on above theirs.
+
+        copying: they are part of this copy, noted in the same transaction. They replace what is there of the same ids,
+        so that a piece may come twice. Raises `StorageUnavailable` if another process goes on with the copy now, or
+        executes. `tallies` replace those that are there under the same keys.
+
+        None: they are added to what is there; they all have ended. A job that is known here is left as it is. Raises
+        `InvalidOption`, and stores nothing, if an id or a ref id is another job's.
+        """
+        ...
+
+
+class Storage(JobStore, Reader, NodeStore, Steering, Transfer, Protocol):
     """Everything together, with a beginning and an end."""
 
     capabilities: Capabilities

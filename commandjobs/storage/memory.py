@@ -17,10 +17,11 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Any, TypeVar
 
-from commandjobs.errors import ErrorCode, InvalidOption, UnknownDependency
+from commandjobs.errors import ErrorCode, InvalidOption, StorageUnavailable, UnknownDependency
+from commandjobs.model.carried import Carried, KeptLine, Tie, holds_key
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import JobError, LogLine
-from commandjobs.model.moment import month_of, to_datetime
+from commandjobs.model.moment import month_of, to_datetime, to_moment
 from commandjobs.model.node import NodeRow
 from commandjobs.model.row import JobRow, LogRow, ProgressRow, SummaryRow
 from commandjobs.model.settle import (
@@ -39,9 +40,12 @@ from commandjobs.model.settle import (
 from commandjobs.model.state import Hold, JobState, hold_for
 from commandjobs.model.stats import Tallies, merge_tallies
 from commandjobs.storage.base import (
+    NOT_HERE,
     Cancelling,
     Capabilities,
     Claim,
+    Contents,
+    Copying,
     Found,
     Inserted,
     Intent,
@@ -52,6 +56,7 @@ from commandjobs.storage.base import (
     Promoted,
     Rescued,
     Settled,
+    in_the_way,
 )
 
 DEPENDENTS_AT_ONCE = 1_000
@@ -154,6 +159,16 @@ class Turns:
         self.expiring.discard(row.id)
         self._withdraw(row)
         row.owner = owner
+
+    def seat(self, row: JobRow) -> None:
+        """An owned row comes from another storage, with its lanes."""
+        self._holders.update(dict.fromkeys(lanes_of(row), row.id))
+
+    def calm(self) -> None:
+        """At the end of taking in: everybody has the place that he had, and nobody is to be elected."""
+        self._stirred.clear()
+        self._arrived.clear()
+        self.fresh.clear()
 
     def elect(self) -> None:
         """At the end of a write: give free lanes to the best, and let newcomers push in before worse ones."""
@@ -306,6 +321,10 @@ class MemoryStorage:
         self._months: dict[date, Month] = {}
         self._logs: dict[int, list[LogLine]] = {}
         self._tallies: Tallies = {}
+        # what came from other storages
+        self._copying: Copying | None = None
+        self._without_row: set[int] = set()
+        """Of these jobs there is a summary only."""
 
     async def open(
         self,
@@ -324,16 +343,19 @@ class MemoryStorage:
 
     async def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> list[Inserted]:
+    ) -> Any:
         await _yield_once()
         unknown = {id for row in rows for id in row.depends_on if id not in self._jobs}
         if unknown:
             raise UnknownDependency.of(unknown)
         inserted = [self._insert(row, now) for row in rows]
         self._hand_back(zip(rows, inserted, strict=True), claim, now)
-        if landed is not None:
-            landed(inserted)
-        return inserted
+        return inserted if landed is None else landed(rows, inserted)
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        raise InvalidOption("connection: there is no database here whose transactions a job could be part of.")
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         await _yield_once()
@@ -416,7 +438,7 @@ class MemoryStorage:
     async def rescue(self, *, now: int, limit: int = 1000) -> Rescued:
         """An owner is dead if its node says that it has stopped: all of them share this process."""
         await _yield_once()
-        dead = [number for number, node in self._nodes.items() if node.stopped is not None]
+        dead = [NOT_HERE, *(number for number, node in self._nodes.items() if node.stopped is not None)]
         left = [self._live[id] for number in dead for id in sorted(self._owned.get(number, ()))][:limit]
         started = [row for row in left if row.id in self._begun]
         claimed = [row for row in left if row.id not in self._begun]
@@ -446,7 +468,7 @@ class MemoryStorage:
         for row in rows:
             if row.job_id in self._jobs:
                 lines = self._logs.setdefault(row.job_id, [])
-                lines.append(_log_line(row, sequence=len(lines) + 1))
+                lines.append(_log_line(row, sequence=lines[-1].sequence + 1 if lines else 1))
 
     # ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -454,7 +476,7 @@ class MemoryStorage:
         row = self._jobs.get(self._ids_by_ref.get(id, 0) if isinstance(id, str) else id)
         if row is None or (isinstance(id, str) and _gave_its_keys_up(row)):
             return None
-        return Found(SummaryRow.of(row), _copied(row))
+        return Found(SummaryRow.of(row), None if row.id in self._without_row else _copied(row))
 
     async def jobs(self, ids: Sequence[int]) -> list[Found]:
         return [found for id in ids if (found := await self.job(id)) is not None]
@@ -475,7 +497,7 @@ class MemoryStorage:
         return sum(1 for _ in islice((row for row in self._jobs.values() if _matches(row, wanted)), limit))
 
     async def logs(self, id: int, *, after: int, limit: int) -> list[LogLine]:
-        return self._logs.get(id, [])[max(after, 0) :][:limit]
+        return [line for line in self._logs.get(id, []) if line.sequence > after][:limit]
 
     async def finished(self, ids: Collection[int]) -> set[int]:
         return {id for id in ids if id in self._jobs and id not in self._live}
@@ -512,6 +534,8 @@ class MemoryStorage:
         await _yield_once()
         dropped = self._months.pop(month, None) or Month()
         gone = [row for id, runs in dropped.rows.items() if id not in self._live for row in runs[-1:]]
+        gone += [self._jobs[id] for id in sorted(self._without_row) if month_of(self._jobs[id].created) == month]
+        self._without_row.difference_update(row.id for row in gone)
         for row in gone:
             del self._jobs[row.id]
             if self._ids_by_ref.get(row.ref_id) == row.id:
@@ -538,6 +562,13 @@ class MemoryStorage:
     async def nodes(self) -> list[NodeRow]:
         return [copy(node) for node in self._nodes.values()]
 
+    async def owned(self) -> set[int]:
+        """One process executes: nobody need ask."""
+        return set()
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Nothing is lost here that was told."""
+
     async def time(self) -> int | None:
         return None
 
@@ -546,6 +577,8 @@ class MemoryStorage:
         return self._executes
 
     async def try_execute(self) -> bool:
+        if self._copying is not None:
+            self._copying.check_done("This storage")
         self._executes = True
         return True
 
@@ -568,6 +601,122 @@ class MemoryStorage:
 
     async def check(self) -> list[str]:
         return []
+
+    # ── moving to another storage ──────────────────────────────────────────────────────────────────────────────────
+
+    async def hold_still(self) -> None:
+        for node in self._nodes.values():
+            if node.stopped is None and (node.executing or self._owned.get(node.number)):
+                raise StorageUnavailable(f"Node {node.name} executes the jobs of this storage. Stop it first.")
+
+    async def contents(self, *, month: date | None = None) -> Contents:
+        jobs = sum(1 for row in self._jobs.values() if self._is_carried(row, month))
+        return Contents(jobs=jobs, last_id=self._last_id, last_node=self._node)
+
+    async def carry(self, *, after: int, limit: int, month: date | None = None) -> list[Carried]:
+        following = (row for row in self._jobs.values() if row.id > after and self._is_carried(row, month))
+        return [self._carried(row) for row in islice(following, limit)]
+
+    async def copying(self) -> Copying | None:
+        return self._copying
+
+    async def begin_copy(self, copying: Copying) -> None:
+        self._copying = copying
+        self._last_id = max(self._last_id, copying.last_id)
+
+    async def take_in(
+        self, carried: Sequence[Carried], *, copying: Copying | None = None, tallies: Tallies | None = None
+    ) -> int:
+        await _yield_once()
+        if copying is not None and (self._copying is None or self._copying.run != copying.run):
+            raise StorageUnavailable("Another process goes on with this copy now, so this one has ended.")
+        for job in carried:
+            self._refuse_stranger(job)
+        new = carried if copying is not None else [job for job in carried if job.row.id not in self._jobs]
+        for job in new:
+            self._forget(job.row.id)
+            self._take_in(job)
+        self._turns.calm()
+        self._jobs = dict(sorted(self._jobs.items()))
+        self._last_id = max([self._last_id, *(job.row.id for job in carried)])
+        self._tallies |= tallies or {}
+        self._copying = copying or self._copying
+        return len(new)
+
+    def _is_carried(self, row: JobRow, month: date | None) -> bool:
+        return month is None or (row.id not in self._live and month_of(row.created) == month)
+
+    def _carried(self, row: JobRow) -> Carried:
+        runs = self._months.get(month_of(row.created), Month()).rows.get(row.id, [])
+        waits_for = self._open_parents.get(row.id, set[int]())
+        ties = [Tie(id, row.bound_attempt if id == row.depends_on[0] else None) for id in waits_for]
+        refused_by = (id for id in set(row.depends_on) if row.id in self._cancelled_by_parent.get(id, ()))
+        ties += [Tie(id, cancelled=True) for id in refused_by]
+        newest = _copied(row)
+        newest.owner = None if row.owner is None else NOT_HERE
+        return Carried(
+            row=newest,
+            is_whole=row.id not in self._without_row,
+            begun=row.id in self._begun,
+            earlier=[_copied(run) for run in runs if run.run < row.run],
+            ties=sorted(ties, key=lambda tie: tie.parent),
+            log=[_kept(line) for line in self._logs.get(row.id, [])],
+        )
+
+    def _refuse_stranger(self, job: Carried) -> None:
+        there = self._jobs.get(job.row.id)
+        if there is not None and there.ref_id != job.row.ref_id:
+            raise InvalidOption(in_the_way(there.id, there.ref_id))
+        there = self._jobs.get(self._ids_by_ref.get(job.row.ref_id, 0)) if job.holds_ref else None
+        if there is not None and there.id != job.row.id and not _gave_its_keys_up(there):
+            raise InvalidOption(in_the_way(there.id, there.ref_id))
+
+    def _forget(self, id: int) -> None:
+        """Take a job away: it comes anew."""
+        row = self._jobs.pop(id, None)
+        if row is None:
+            return
+        if id in self._live:
+            self._turns.leave(row)
+            self._disown(row)
+            self._free_key(row)
+            del self._live[id]
+        self._months.get(month_of(row.created), Month()).rows.pop(id, None)
+        self._logs.pop(id, None)
+        self._without_row.discard(id)
+        self._forgive_parents(row)
+        for parent in self._open_parents.pop(id, ()):
+            self._children.get(parent, {}).pop(id, None)
+
+    def _take_in(self, job: Carried) -> None:
+        row = self._jobs[job.row.id] = _copied(job.row)
+        if job.holds_ref:
+            self._ids_by_ref[row.ref_id] = row.id
+        for run in job.earlier:
+            self._months.setdefault(month_of(run.created), Month()).add(_copied(run))
+        for tie in job.ties:
+            (self._cancelled_by_parent if tie.cancelled else self._children).setdefault(tie.parent, {})[row.id] = None
+        self._logs[row.id] = [_log_line_of(line) for line in job.log]
+        if not job.is_over:
+            self._take_in_live(row, job)
+        elif job.is_whole:
+            self._months.setdefault(month_of(row.created), Month()).add(row)
+        else:
+            self._without_row.add(row.id)
+
+    def _take_in_live(self, row: JobRow, job: Carried) -> None:
+        self._live[row.id] = row
+        if row.unique_key is not None and holds_key(row):
+            self._unique[row.command, row.unique_key] = row.id
+        if parents := {tie.parent for tie in job.ties if not tie.cancelled}:
+            self._open_parents[row.id] = parents
+        if row.owner is None:
+            self._turns.enter(row)
+            return
+        self._turns.seat(row)
+        self._owned.setdefault(row.owner, set()).add(row.id)
+        if job.begun:
+            self._begun.add(row.id)
 
     # ── inside one write ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -875,6 +1024,24 @@ def _lost(attempt: int, parent: JobRow) -> bool:
         owner=parent.owner,
         attempts=parent.attempts,
         callback_attempts=parent.callback_attempts,
+    )
+
+
+def _kept(line: LogLine) -> KeptLine:
+    return KeptLine(
+        line.sequence, line.attempt, to_moment(line.at), line.level, line.logger, line.message, line.exception
+    )
+
+
+def _log_line_of(line: KeptLine) -> LogLine:
+    return LogLine(
+        sequence=line.sequence,
+        at=to_datetime(line.at),
+        level=line.level,
+        logger=line.logger,
+        message=line.message,
+        exception=line.exception,
+        attempt=line.attempt,
     )
 
 

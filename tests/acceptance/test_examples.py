@@ -5,7 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from tests import postgres
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,3 +79,26 @@ def test_z05_log_demo_is_cancelled_by_ctrl_c(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert re.search(r"Job 1 is Cancelled after \d+\.\d s\.", rest)
     assert "step 20" not in rest
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The URL of a database of its own."""
+    name = f"commandjobs_example_{os.getpid()}"
+    postgres.execute(f"create database {name}")
+    yield f"{postgres.address().rpartition('/')[0]}/{name}"
+    postgres.execute(f"drop database {name} with (force)")
+
+
+@pytest.mark.postgres
+def test_e16_transactional_enqueue_sends_receipts_for_committed_orders_only(tmp_path: Path, database: str) -> None:
+    printed = run(tmp_path, "transactional_enqueue", "--database", database)
+
+    assert printed.splitlines() == [
+        *(
+            line
+            for way in ("asyncpg", "psycopg", "SQLAlchemy", "Django")
+            for line in (way, f"  a receipt for Ada, by {way}")
+        ),
+        "4 jobs, none of them for nobody",
+    ]

@@ -3,6 +3,8 @@
 Every ```python block is run; the blocks of one page are one program, in order. A block that cannot run here is
 preceded by `<!-- not run: reason -->`. A program sits at the lines of its page, so a traceback points into the page.
 
+A program that asks for `JOBS_URL` gets the URL of a schema of its own on the tests' PostgreSQL.
+
 What a page shows as output, in ```text title="Output" blocks and after `$ python …` in ```console blocks, is all that
 its program prints, in order; `...` stands for anything.
 """
@@ -11,9 +13,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+
+from tests import postgres
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(
@@ -44,19 +50,38 @@ PROGRAMS = {
 }
 
 
+PAGES = [pytest.param(page, marks=pytest.mark.postgres if "JOBS_URL" in PROGRAMS[page] else ()) for page in PROGRAMS]
+
+
 def run(code: str, page: str, folder: Path) -> str:
     script = folder / Path(page).with_suffix(".py").name
     script.write_text(code + "\n", encoding="utf-8")
     command = [sys.executable, "-W", "error", script.name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # also in a checkout that is not installed
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    with own_schema() if "JOBS_URL" in code else nullcontext("") as url:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment, "JOBS_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
     assert done.returncode == 0, f"{page}, by the line numbers of the page:\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.parametrize("page", PROGRAMS)
+@contextmanager
+def own_schema() -> Generator[str]:
+    """The URL of a queue that nobody else uses, and that is gone afterwards."""
+    schema = f"{postgres.SCHEMA}_docs"
+    postgres.execute(f"drop schema if exists {schema} cascade")
+    yield postgres.url(schema)
+    postgres.execute(f"drop schema if exists {schema} cascade")
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_page_runs_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
     shown = "".join(OUTPUT.findall((ROOT / page).read_text(encoding="utf-8")))
 

@@ -8,13 +8,17 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.faults.audit import audit
 from tests.faults.ledger import Entry, Ledger
 from tests.faults.workload import DATABASE, ERRORS, LEDGER, PASSED, Plan, live
+
+T = TypeVar("T")
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.faults.workload"])
@@ -32,6 +36,10 @@ class Life:
         self._ledger = ledger
 
     @property
+    def name(self) -> str:
+        return self._plan.name
+
+    @property
     def pid(self) -> int:
         pid = self._process.pid
         assert pid is not None
@@ -41,8 +49,30 @@ class Life:
     def is_alive(self) -> bool:
         return self._process.is_alive()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended, neither well nor killed."""
+        return self._process.exitcode not in (None, 0, -signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+    def suspend(self) -> None:
+        """SIGSTOP: it does nothing, and does not know that time passes."""
+        self.signal(signal.SIGSTOP)
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+
+    def resume(self, *, fenced: bool = False) -> None:
+        """SIGCONT. fenced: it was gone for so long that others have its jobs; what it had begun counts for nothing."""
+        if fenced:
+            self._ledger.write("fenced", pid=self.pid)
+        self.signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for a good end."""
+        self.signal(signal.SIGTERM)
+        assert not self.ended()
 
     def kill(self) -> None:
         """`kill -9`, from outside."""
@@ -67,16 +97,23 @@ class Life:
 class Bench:
     """A folder with a database, its ledger, and the processes that work there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **plan: Any) -> None:
+        """plan: what the plans of all its processes have in common, unless they say otherwise."""
         self.folder = folder
         self.database = folder / DATABASE
+        self._plan = plan
         self.ledger = Ledger(folder / LEDGER)
+        self._lives = list[Life]()
 
     def start(self, plan: Plan) -> Life:
         """A process that lives as planned."""
+        usual = Plan("")
+        unsaid = {name for name in self._plan if getattr(plan, name) == getattr(usual, name)}
+        plan = replace(plan, **{name: self._plan[name] for name in unsaid})
         process = _context.Process(target=live, args=(str(self.folder), plan), daemon=True)
         process.start()
-        return Life(process, plan, self.ledger)
+        self._lives.append(Life(process, plan, self.ledger))
+        return self._lives[-1]
 
     def run(self, plan: Plan) -> bool:
         """The same, to its end; whether it was killed."""
@@ -84,13 +121,25 @@ class Bench:
 
     def until(self, *did: str, key: str = "", besides: int = 0, after: int = 0, within: float = PATIENCE) -> Entry:
         """Wait until something is in the ledger, after so many bytes of it and not by the process `besides`."""
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
+
+        def found() -> Entry | None:
             for entry in self.ledger.read(after):
                 if entry.did in did and key in ("", entry.key) and entry.pid != besides:
                     return entry
+            return None
+
+        return self.eventually(found, f"No {' or '.join(did)} {key}".rstrip(), within)
+
+    def eventually(self, look: Callable[[], T | None], otherwise: str, within: float = PATIENCE) -> T:
+        """Look until something is there. What is not there in time is told in a sentence."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            if (found := look()) is not None:
+                return found
+            failed = [life.name for life in self._lives if life.has_failed]
+            assert not failed, f"{otherwise}, and {failed} have failed: {self.errors()}"
             time.sleep(0.02)
-        raise AssertionError(f"Nobody {did} {key} within {within} s: {self.errors()}")
+        raise AssertionError(f"{otherwise} within {within} s: {self.errors()}")
 
     def passed(self, name: str) -> dict[str, int]:
         """The points that a life has passed which ended well, and how often."""

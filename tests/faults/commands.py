@@ -1,7 +1,10 @@
 """What the processes of the bench run: commands that write down what they do, and sometimes do not succeed."""
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,19 +29,23 @@ class Errand(BaseModel):
     kind: str
     lane: str = ""
     pause: float = 0.0
+    held: bool = False
+    """Until the gate is open."""
 
 
 def nowhere(_did: str, **_fields: Any) -> None:
     """Writes nothing down: a process of the bench puts its ledger's `write` in this place."""
 
 
+gate = Path("gate")
+"""A file. When it is there, everything goes on."""
 note: Callable[..., None] = nowhere
 
 
-def set_note(write: Callable[..., None]) -> None:
-    """From here on, write down what is done."""
-    global note  # noqa: PLW0603  one process, one ledger
-    note = write
+def set_up(write: Callable[..., None], folder: Path) -> None:
+    """From here on, write down what is done; the gate is in this folder."""
+    global note, gate
+    note, gate = write, folder / gate.name
 
 
 def tell(did: str, errand: Errand) -> None:
@@ -49,9 +56,15 @@ def tell(did: str, errand: Errand) -> None:
 async def work(errand: Errand) -> str:
     """Do it, and say so."""
     tell("start", errand)
-    if errand.pause:
+    if errand.pause or errand.held:
         current_job().update_status(0.5, "half")
-        await asyncio.sleep(errand.pause)
+        try:
+            await asyncio.sleep(errand.pause)
+            while errand.held and not gate.exists():  # noqa: ASYNC110, ASYNC240  another process opens it
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            tell("cut", errand)
+            raise
     tell("end", errand)
     return errand.key
 
@@ -125,6 +138,18 @@ class FaultParent(AsyncCommandWithResult[Errand, str]):
             raise RuntimeError("the attempt fails, and takes its jobs along")
         tell("end", request)
         return request.key
+
+
+class FaultFork(AsyncCommandWithResult[Errand, str]):
+    """Leaves a child behind that lives until the gate is open, and has all that its parent had open."""
+
+    async def run(self, request: Errand) -> str:
+        if current_job().attempt == 1 and os.fork() == 0:
+            note("child", key=request.key)
+            while not gate.exists():  # noqa: ASYNC240  there is no loop in the child
+                time.sleep(0.01)  # noqa: ASYNC251
+            os._exit(0)
+        return await work(request.model_copy(update={"held": current_job().attempt == 1}))
 
 
 class FaultReply(AsyncCommand[str]):

@@ -20,8 +20,10 @@ class Entry:
     """One thing that happened.
 
     By clients: "asked" (before an enqueue), "promised" (it has returned `id`), "shared" (it has returned the job of
-    another call), "cancelled", "requeued". By handlers: "start", and "end", "fail" or "snooze". By callbacks: "reply",
-    "replied". By the bench: "killed" (`pid` is dead), "waits" (it is now at a point where it is to be killed).
+    another call), "refused" (nobody knows what has come of it), "cancelled", "requeued". By handlers: "start", and
+    "end", "fail", "snooze" or "cut" (the attempt was cancelled). By callbacks: "reply", "replied". By the bench:
+    "killed" (`pid` is dead), "fenced" (`pid` has lost what it had begun), "outage" (the database is away), "waits"
+    (it is now at a point where it is to be killed).
     """
 
     did: str
@@ -56,6 +58,12 @@ class Ledger:
         with self._path.open("rb") as file:
             file.seek(after)
             return [Entry(**json.loads(line)) for line in file if line.endswith(b"\n")]
+
+    def count(self, did: str, after: int = 0) -> int:
+        """How often something was done, without a look at all the rest."""
+        with self._path.open("rb") as file:
+            file.seek(after)
+            return file.read().count(f'"did":"{did}"'.encode())
 
     @property
     def size(self) -> int:

@@ -1,8 +1,8 @@
 """Named points at which a process of the bench can be killed, without a word about it in the package.
 
 What the writing threads call is wrapped: statements that begin, write or commit, checkpoints, the steps of files, the
-hand-overs between writer, archiver and loop, and what handlers write down. Each passing of a point is counted by name;
-at the one that was asked for the process kills itself, before or after it.
+hand-overs between writer, archiver and loop, and what handlers write down; so is what is sent to a server. Each passing
+of a point is counted by name; at the one that was asked for the process kills itself, before or after it.
 """
 
 import os
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import asyncpg
+
 from commandjobs.storage.sqlite import locks
 from commandjobs.storage.sqlite.archive import Archiver
 from commandjobs.storage.sqlite.mover import Mover
@@ -25,6 +27,8 @@ from commandjobs.storage.sqlite.writer import Writer
 
 WRITES = re.compile(r"\b(insert|update|delete)\b(?: or \w+)?(?: into| from)? (\w+)", re.IGNORECASE)
 CHECKPOINT = re.compile(r"pragma (wal_checkpoint|incremental_vacuum)\b", re.IGNORECASE)
+SERVER_WRITES = re.compile(r"\b(insert into|update|delete from) (?:only )?\w+\.(\w+)")
+COMMENT = re.compile(r"--.*")
 MONTH = re.compile(r"_\d{4}-\d{2}\.")
 
 
@@ -94,11 +98,25 @@ class Points:
         self._wrap(Writer, "close", "hand-over: close the writer")
         self._wrap(Mover, "after", "hand-over: after a commit")
         self._wrap(Pending, "answer", "hand-over: answer the callers")
+        self._wrap_server()
         self._wrap_step("unlink")
         self._wrap_step("rename")
 
     def _wrap(self, owner: Any, attribute: str, name: str) -> None:
         setattr(owner, attribute, self.wrapped(name, getattr(owner, attribute)))
+
+    def _wrap_server(self) -> None:
+        """What is sent to PostgreSQL: before it is sent, and when its answer has come."""
+        for method in ("execute", "fetch"):
+            original: Callable[..., Any] = getattr(asyncpg.Connection, method)
+            setattr(asyncpg.Connection, method, self._sending(original))
+
+    def _sending(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        async def send(connection: Any, sql: str, *arguments: Any, **keywords: Any) -> Any:
+            with self.at(f"server: {statement_name(sql)}"):
+                return await original(connection, sql, *arguments, **keywords)
+
+        return send
 
     def _wrap_step(self, step: str) -> None:
         """A step of `Path`, named by the kind of file."""
@@ -109,6 +127,14 @@ class Points:
                 return original(path, *arguments, **keywords)
 
         setattr(Path, step, call)
+
+
+def statement_name(sql: str) -> str:
+    """What a statement of the server storage does: the first table that it writes, or its first word."""
+    text = COMMENT.sub("", sql).replace('"', "").lower()
+    if (write := SERVER_WRITES.search(text)) is not None:
+        return f"{write[1].split()[0]} {write[2]}"
+    return re.split(r"\W", text.strip(), maxsplit=1)[0]
 
 
 class Watched(sqlite3.Connection):

@@ -119,9 +119,9 @@ def take_long(evidence: Evidence) -> None:
         (run_two_attempts_jobs, audit.i2_no_start_without_a_reason, "Jobs of several attempts"),
         (overlap, audit.i3_lanes_are_serial, "has started while job"),
         (overtake, audit.i3_workers_keep_their_order, "has started after job"),
-        (contradict, audit.i5_files_agree, "attempts is"),
-        (lose_a_summary, audit.i5_files_agree, "has no summary"),
-        (not_find, audit.i5_files_agree, "was not found"),
+        (contradict, audit.i5_archives_and_summaries_agree, "attempts is"),
+        (lose_a_summary, audit.i5_archives_and_summaries_agree, "has no summary"),
+        (not_find, audit.i5_archives_and_summaries_agree, "was not found"),
         (take_long, audit.i6_the_backlog_drains, "It took 36.0 s"),
     ],
 )

@@ -13,13 +13,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from commandjobs import BackgroundJobs, JobRef, JobState
+from commandjobs import BackgroundJobs, JobRef, JobState, Registry, StorageUnavailable, UnknownDependency
 from commandjobs.clock import SystemClock
+from commandjobs.runtime import supervisor
 from tests.faults import commands
 from tests.faults.commands import (
     Errand,
     FaultAsync,
     FaultFailing,
+    FaultFork,
     FaultOnce,
     FaultParent,
     FaultReply,
@@ -33,6 +35,8 @@ from tests.faults.points import Kill, Points
 
 ENQUEUERS = 20
 AT_ONCE = 10_000
+BATCH = 500
+LOOKED_UP = 1_000
 DAY = 86_400_000_000
 DATABASE, LEDGER, ERRORS, PASSED = "jobs.db", "ledger", "errors", "passed"
 LIVE = (JobState.QUEUED, JobState.STARTED, JobState.EXECUTED)
@@ -47,18 +51,34 @@ class Plan:
     each: int = 3
     """How many errands each enqueuer has."""
     enqueuers: int = ENQUEUERS
+    kinds: tuple[str, ...] = ()
+    """The names of those errands that it has; none: all."""
     pace: float = 0.0
     """Seconds between two errands of an enqueuer."""
     backlog: int = 0
     """Jobs that nobody expects to end: enqueued before anything else."""
+    bulk: int = 0
+    """Jobs that it is promised in large batches."""
     then: Literal["drain", "stay"] = "drain"
     """When all is enqueued: end when nothing is left to do, or when somebody ends it."""
     execute: bool = True
     kill: Kill | None = None
     days: int = 0
-    """By how many its clock is fast."""
+    """By how many its engine's clock is fast."""
+    hours: int = 0
+    """By how many its machine's clock is fast."""
     retention: int | None = None
     """Days; it waits until all months but this one are dropped."""
+    url: str = ""
+    """Of its database; none: the file in the folder."""
+    lease: float = 30.0
+    grace: float = 20.0
+    knows: tuple[str, ...] = ()
+    """The names of those commands that it knows; none: all."""
+    patient: bool = False
+    """An errand that meets a database that is away, or has forgotten something, is given up, and the next one tried."""
+    forgotten_after: float = 0.0
+    """Seconds between looks for jobs that the database says are its own; 0: as always."""
 
 
 def live(folder: str, plan: Plan) -> None:
@@ -73,9 +93,19 @@ def live(folder: str, plan: Plan) -> None:
         with points.at(f"ledger: {did}"):
             ledger.write(did, **fields)
 
-    commands.set_note(write)
+    commands.set_up(write, home)
+    if plan.forgotten_after:
+        supervisor.FORGOTTEN = plan.forgotten_after
+    if plan.hours:
+        _set_machine_clock(plan.hours)
     asyncio.run(_live(home, plan))
     (home / f"{PASSED}.{plan.name}").write_text(json.dumps(points.passed), encoding="utf-8")
+
+
+def _set_machine_clock(hours: int) -> None:
+    """Of this process; the ledger goes by `time.time`, which stays right."""
+    tell, shift = time.time_ns, hours * 3600 * 10**9
+    time.time_ns = lambda: tell() + shift
 
 
 class ShiftedClock(SystemClock):
@@ -90,11 +120,16 @@ class ShiftedClock(SystemClock):
 
 async def _live(home: Path, plan: Plan) -> None:
     retention = None if plan.retention is None else timedelta(days=plan.retention)
-    settings: dict[str, Any] = {"execute": plan.execute, "retention": retention, "clock": ShiftedClock(plan.days)}
-    async with BackgroundJobs(home / DATABASE, **settings) as jobs:
+    settings: dict[str, Any] = {
+        "execute": plan.execute, "retention": retention, "clock": ShiftedClock(plan.days) if plan.days else None,
+        "lease": plan.lease,
+        "shutdown_grace": plan.grace, "registry": _registry(plan.knows), "node_name": plan.name,
+    }  # fmt: skip
+    async with BackgroundJobs(plan.url or home / DATABASE, **settings) as jobs:
         for start in range(0, plan.backlog, AT_ONCE):
             await jobs.enqueue_many(FaultSlow, [str(start + number) for number in range(AT_ONCE)])
         commands.note("ready", key=plan.name)
+        await _enqueue_bulk(jobs, plan)
         await asyncio.gather(*(_enqueue(jobs, plan, number) for number in range(plan.enqueuers if plan.each else 0)))
         commands.note("enqueued", key=plan.name)
         while plan.retention is not None and len(await jobs.months()) > 1:  # noqa: ASYNC110  nobody else tells
@@ -103,6 +138,15 @@ async def _live(home: Path, plan: Plan) -> None:
             await jobs.serve()
         elif plan.execute:
             await drain(jobs, home)
+
+
+def _registry(names: tuple[str, ...]) -> Registry | None:
+    if not names:
+        return None
+    registry = Registry()
+    for name in names:
+        registry.register(getattr(commands, name))
+    return registry
 
 
 def _redirect_errors(path: Path) -> None:
@@ -116,24 +160,47 @@ def _redirect_errors(path: Path) -> None:
 # ── enqueueing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def _enqueue_bulk(jobs: BackgroundJobs, plan: Plan) -> None:
+    for start in range(0, plan.bulk, BATCH):
+        numbers = range(start, min(start + BATCH, plan.bulk))
+        await enqueue_all(jobs, [Errand(key=f"{plan.name}.bulk.{number}", kind="plain") for number in numbers])
+
+
 async def _enqueue(jobs: BackgroundJobs, plan: Plan, number: int) -> None:
     chance = random.Random(f"{plan.seed} {number}")
+    kinds = [kind for kind in [*KINDS, *ON_DEMAND] if kind.__name__ in plan.kinds] or KINDS
     for errand in range(plan.each):
         # In a small load every kind comes once and again; in a large one it is left to chance.
         turn = plan.seed + number + errand * ENQUEUERS
-        kind = KINDS[turn % len(KINDS)] if plan.each <= 3 else chance.choice(KINDS)
-        await kind(jobs, f"{plan.name}.{number}.{errand}", chance)
+        kind, key = (
+            kinds[turn % len(kinds)] if plan.each <= 3 else chance.choice(kinds),
+            f"{plan.name}.{number}.{errand}",
+        )
+        try:
+            await kind(jobs, key, chance)
+        except (StorageUnavailable, UnknownDependency):
+            if not plan.patient:
+                raise
+            commands.note("refused", key=key)
         if plan.pace:
             await asyncio.sleep(plan.pace)
 
 
 async def ask(
-    jobs: BackgroundJobs, command: Any, key: str, kind: str, *, lane: str = "", pause: float = 0.0, **options: Any
+    jobs: BackgroundJobs,
+    command: Any,
+    key: str,
+    kind: str,
+    *,
+    lane: str = "",
+    pause: float = 0.0,
+    held: bool = False,
+    **options: Any,
 ) -> JobRef[Any]:
     """Enqueue, and write down that it is asked for, and what comes of it."""
     commands.note("asked", key=key, kind=kind, lane=lane)
     ref: JobRef[Any] = await jobs.enqueue_command(
-        command, Errand(key=key, kind=kind, lane=lane, pause=pause), **options
+        command, Errand(key=key, kind=kind, lane=lane, pause=pause, held=held), **options
     )
     commands.note("promised" if ref.created else "shared", key=key, kind=kind, id=ref.id, lane=lane)
     return ref
@@ -206,7 +273,11 @@ async def named(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
 
 
 async def many(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
-    errands = [Errand(key=f"{key}.many.{number}", kind="plain") for number in range(5)]
+    await enqueue_all(jobs, [Errand(key=f"{key}.many.{number}", kind="plain") for number in range(5)])
+
+
+async def enqueue_all(jobs: BackgroundJobs, errands: list[Errand]) -> None:
+    """All of them or none."""
     for errand in errands:
         commands.note("asked", key=errand.key, kind="plain")
     refs = await jobs.enqueue_many(FaultAsync, errands)
@@ -214,10 +285,28 @@ async def many(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
         commands.note("promised", key=errand.key, kind="plain", id=ref.id)
 
 
+async def slow_one(jobs: BackgroundJobs, key: str, chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", pause=chance.uniform(0.05, 0.3))
+
+
+async def long_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", pause=2.0)
+
+
+async def held_one(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultAsync, key, "plain", held=True)
+
+
+async def forking(jobs: BackgroundJobs, key: str, _chance: random.Random) -> None:
+    await ask(jobs, FaultFork, key, "plain")
+
+
 KINDS: list[Callable[[BackgroundJobs, str, random.Random], Awaitable[None]]] = [
     plain, sync, on_worker, with_key, unique, with_callback, children, failing, retried, snoozed, once, parent, later,
     named, many, on_worker,
 ]  # fmt: skip
+ON_DEMAND = [slow_one, long_one, held_one, forking]
+"""Errands that only those have who ask for them."""
 
 
 # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,14 +330,17 @@ async def drain(jobs: BackgroundJobs, home: Path) -> None:
 
 
 async def _look_up(jobs: BackgroundJobs, home: Path) -> None:
-    """Find every job that was promised, by id and by ref id."""
-    entries = Ledger(home / LEDGER).read()
-    for id in {entry.id for entry in entries if entry.did == "promised"}:
-        found = await jobs.get_job(id)
-        if found is None:
-            commands.note("lost", id=id)
-            continue
-        if found.job.error_code != "AttemptFailed":
-            same = await jobs.get_job_by_ref_id(found.job.ref_id)
-            if same is None or same.job.id != id:
-                commands.note("lost", id=id, key=found.job.ref_id)
+    """Find every job that was promised, by id and by ref id; of a large load, a part by ref id."""
+    ids = sorted({entry.id for entry in Ledger(home / LEDGER).read() if entry.did == "promised"})
+    found = {
+        result.job.id: result.job
+        for start in range(0, len(ids), BATCH)
+        for result in await jobs.get_jobs(ids[start : start + BATCH])
+    }
+    for id in set(ids) - found.keys():
+        commands.note("lost", id=id)
+    for job in random.sample(list(found.values()), min(len(found), LOOKED_UP)):
+        if job.error_code != "AttemptFailed":
+            same = await jobs.get_job_by_ref_id(job.ref_id)
+            if same is None or same.job.id != job.id:
+                commands.note("lost", id=job.id, key=job.ref_id)

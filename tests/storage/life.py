@@ -52,9 +52,9 @@ def node(name: str = "node", **columns: Any) -> NodeRow:
 
 async def put(storage: Storage, row: JobRow, *, now: int = NOW, claim: Claim | None = None) -> int:
     """Insert one job; its id."""
-    [inserted] = await storage.insert([row], now=now, claim=claim)
-    assert inserted.conflict is None
-    return inserted.id
+    inserted: list[Inserted] = await storage.insert([row], now=now, claim=claim)
+    assert inserted[0].conflict is None
+    return inserted[0].id
 
 
 async def put_all(storage: Storage, *rows: JobRow, now: int = NOW, claim: Claim | None = None) -> list[int]:

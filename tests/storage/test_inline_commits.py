@@ -56,7 +56,8 @@ def fresh(ref_id: str = "ref", **columns: Any) -> JobRow:
 
 
 async def insert(storage: SqliteStorage, *rows: JobRow) -> list[Inserted]:
-    return await storage.insert(rows, now=NOW)
+    inserted: list[Inserted] = await storage.insert(rows, now=NOW)
+    return inserted
 
 
 async def test_a_lone_insert_is_committed_where_it_is(storage: Watched) -> None:
@@ -143,7 +144,7 @@ async def test_the_engine_hears_of_an_insert_whose_caller_is_cancelled(storage: 
     landed: list[Inserted] = []
 
     async def call() -> None:
-        await storage.insert([fresh("given up")], now=NOW, landed=landed.extend)
+        await storage.insert([fresh("given up")], now=NOW, landed=lambda _, inserted: landed.extend(inserted))
 
     caller = asyncio.ensure_future(call())
     await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -268,7 +269,8 @@ class Lives(RuleBasedStateMachine):
     # ── small steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _inserted(self, row: JobRow, claim: Claim | None) -> list[Inserted]:
-        return await self.storage.insert([row], now=self.now, claim=claim)
+        inserted: list[Inserted] = await self.storage.insert([row], now=self.now, claim=claim)
+        return inserted
 
     def _insert(self, row: JobRow, claim: Claim | None) -> None:
         [answer] = self.do(self._inserted(row, claim))
@@ -335,4 +337,4 @@ LivesOnDisk.TestCase.settings = settings(slow, max_examples=15)
 LivesOnPostgres.TestCase.settings = settings(slow, max_examples=8)
 TestLives = Lives.TestCase
 TestLivesOnDisk = LivesOnDisk.TestCase
-TestLivesOnPostgres = LivesOnPostgres.TestCase
+TestLivesOnPostgres = pytest.mark.postgres(LivesOnPostgres.TestCase)

@@ -385,3 +385,17 @@ def counted() -> Any:
     tally = Tally()
     tally.add(2.0)
     return {TallyKey(NOW - NOW % 3_600_000_000, "CMD", "Work", "", "default", "Completed"): tally}
+
+
+async def test_f32_jobs_that_a_node_knows_nothing_of_are_given_away(another: Another) -> None:
+    first, _ = await another()
+    second, _ = await another()
+    known, forgotten = await put_all(first, job(), job())
+    assert await claim_ids(first, 2) == [known, forgotten]
+    assert await first.owned() == {known, forgotten}
+
+    await first.disown({forgotten})
+
+    assert await first.owned() == {known}
+    assert (await second.rescue(now=NOW)).released == 1
+    assert await claim_ids(second, 2) == [forgotten]

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -22,6 +23,7 @@ from tests import postgres
 from tests.conftest import until
 from tests.storage.life import ANY, NOW, SECOND, claim_ids, finished, job, node, put, running, stored
 
+pytestmark = pytest.mark.postgres
 OTHER = f'{postgres.SCHEMA} "other"'
 """A name that has to be quoted."""
 PLANNED = f"{postgres.SCHEMA}_plans"
@@ -46,6 +48,15 @@ def other_schema() -> Iterator[str]:
     postgres.execute(drop)
     yield OTHER
     postgres.execute(drop)
+
+
+@pytest.fixture
+def stranger(other_schema: str) -> Iterator[str]:
+    """A user of the server with no right but to connect."""
+    name = f"{postgres.SCHEMA}_stranger"
+    postgres.execute(f"create role {name} login password 'stranger'")
+    yield name
+    postgres.execute(f"drop owned by {name} cascade; drop role {name}")
 
 
 def postgres_name(name: str) -> str:
@@ -131,6 +142,26 @@ async def test_f45_a_schema_of_a_newer_version_is_refused(storage: PostgresStora
         postgres.execute(f"delete from {postgres.SCHEMA}.migration where number = 9999")
 
 
+async def test_who_has_a_schema_needs_no_right_to_make_one(stranger: str, other_schema: str) -> None:
+    postgres.execute(f"create schema {postgres_name(other_schema)} authorization {stranger}")
+    storage = PostgresStorage(url_of(stranger, other_schema))
+
+    await storage.open(on_wake=lambda: None)
+
+    assert await storage.count(JobFilter(), limit=9) == 0
+    await storage.close()
+
+
+async def test_who_has_no_right_is_told(stranger: str, other_schema: str) -> None:
+    with pytest.raises(StorageUnavailable, match="refuses what jobs need"):
+        await PostgresStorage(url_of(stranger, other_schema)).open(on_wake=lambda: None)
+
+
+def url_of(user: str, schema: str) -> str:
+    address = urlsplit(postgres.url(schema))
+    return address._replace(netloc=f"{user}:stranger@{address.netloc.rpartition('@')[2]}").geturl()
+
+
 # ── months ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -157,6 +188,41 @@ async def test_a_dropped_month_leaves_no_table(storage: PostgresStorage) -> None
 
     left = "select relname from pg_class where relname like '%1999_01' and relnamespace = $1::regnamespace"
     assert postgres.query(left, postgres.SCHEMA) == []
+
+
+async def test_f11_nodes_that_drop_a_month_at_once_leave_no_trace_of_it(storage: PostgresStorage) -> None:
+    others = [PostgresStorage(postgres.url()) for _ in range(3)]
+    for other in others:
+        await other.open(on_wake=lambda: None)
+    for _ in range(5):
+        await finished(storage, job(created=to_moment(datetime(1999, 1, 31, tzinfo=UTC))))
+
+        async with create_task_group() as tasks:
+            for other in others:
+                tasks.start_soon(other.drop_month, date(1999, 1, 1))
+
+        assert date(1999, 1, 1) not in [info.month for info in await storage.months()]
+    for other in others:
+        await other.close()
+
+
+async def test_f44_a_month_is_dropped_when_nobody_reads_the_archive(
+    storage: PostgresStorage,
+) -> None:
+    await finished(storage, job(created=to_moment(datetime(1999, 1, 31, tzinfo=UTC))))
+    reader = await asyncpg.connect(postgres.address())
+    await reader.execute(f"begin; select from {postgres.SCHEMA}.finished")
+    hasty = PostgresStorage(postgres.url(), deadline=0.5)
+    await hasty.open(on_wake=lambda: None)
+
+    with pytest.raises(StorageUnavailable, match="lock timeout"):
+        await hasty.drop_month(date(1999, 1, 1))
+    await reader.execute("commit")
+
+    await storage.drop_month(date(1999, 1, 1))
+    assert await storage.months() == []
+    await hasty.close()
+    await reader.close()
 
 
 async def test_a_month_that_was_detached_is_history_again_when_it_is_attached(storage: PostgresStorage) -> None:
@@ -244,7 +310,7 @@ async def test_f31_a_connection_that_was_cut_is_replaced_by_another(storage: Pos
 
 
 async def test_f42_a_stranger_with_a_lock_delays_only_who_needs_what_he_has(storage: PostgresStorage) -> None:
-    stranger = await asyncpg.connect(postgres.ADDRESS)
+    stranger = await asyncpg.connect(postgres.address())
     held = job(unique_key="k")
     await put(storage, held)
     await stranger.execute(f"begin; delete from {postgres.SCHEMA}.job where id = {held.id}")
@@ -320,6 +386,11 @@ EVERYDAY: dict[str, dict[str, Any]] = {
     "read_jobs": {"ids": [5, 6, 7]},
     "finish_jobs": {"rows": json.dumps([{"id": 5, "state": "Completed"}])},
     "mark_started": {"rows": json.dumps([{"id": 5, "owner": 1}])},
+    "known_among": {"ids": [5, QUEUED + 5]},
+    "key_holders": {"commands": ["Work"], "keys": ["k"]},
+    "unadmitted": {"most": 1000},
+    "lock_unadmitted": {"ids": [5, 6, 7]},
+    "bound_children": {"rows": json.dumps([{"parent_id": 5, "attempt": 1}])},
     "newest_ends": {"numbers": [0], "firsts": [0], "followings": [2**60]},
 }  # fmt: skip
 """Statements that run again and again, with what they are asked for."""

@@ -58,8 +58,16 @@ MAY_SCAN = {
     "unfollowed",
     "lanes",
     "unconfirmed",
+    "add_tally",
+    "contents",
+    "carry_ids",
+    "carry_month_ids",
+    "carry_ties",
+    "copying",
+    "forget_ties",
 }
-"""Small tables, and the one look that counts all live jobs."""
+"""Small tables, the one look that counts all live jobs, the few buckets of one histogram, and what a copy of everything
+reads."""
 
 Open = Callable[..., Awaitable[SqliteStorage]]
 

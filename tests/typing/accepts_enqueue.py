@@ -3,6 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from psycopg import AsyncConnection, Connection
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
 from commandjobs import BackgroundJobs, JobRef, JobResult, SyncJobRef, TransientJob
 from tests.typing.accepts_commands import (
     Bare,
@@ -91,6 +95,18 @@ async def options(jobs: BackgroundJobs) -> None:
     )
     await jobs.enqueue_command(Bare, depends_on=parent)
     await jobs.enqueue_command(Bare, run_after=datetime.now(UTC), timeout=timedelta(seconds=1))
+
+
+async def in_a_transaction(jobs: BackgroundJobs, own: AsyncConnection, session: AsyncSession) -> None:
+    assert_type(await jobs.enqueue_command(WithBoth, Order(id=1), connection=own), JobRef[Receipt])
+    assert_type(await jobs.enqueue_many(WithBoth, [Order(id=1)], connection=session), list[JobRef[Receipt]])
+    assert_type(await jobs.enqueue_json("Bare", None, connection=session), JobRef[Any])
+
+
+def in_a_transaction_of_a_thread(jobs: BackgroundJobs, own: Connection[Any], session: Session) -> None:
+    assert_type(jobs.sync.enqueue_command(WithBoth, Order(id=1), connection=own), SyncJobRef[Receipt])
+    assert_type(jobs.sync.enqueue_many(WithBoth, [Order(id=1)], connection=session), list[SyncJobRef[Receipt]])
+    assert_type(jobs.sync.enqueue_json("Bare", None, connection="default"), SyncJobRef[Any])
 
 
 async def callbacks(jobs: BackgroundJobs) -> None:

@@ -26,6 +26,9 @@ async def options(jobs: BackgroundJobs) -> None:
     await jobs.enqueue_command(Bare, depends_on_policy="always")  # E: there is no such policy
     await jobs.enqueue_command(Bare, args={"a": 1})  # E: args are texts
     await jobs.run_command_async(Bare, quue="slow")  # E: there is no such option
+    await jobs.enqueue_command(Bare, session=jobs)  # E: it is called connection
+    await jobs.enqueue_command(WithRequest, Receipt(text=""), connection=jobs)  # E: the request is an Order
+    jobs.sync.enqueue_command(WithRequest, connection=jobs)  # E: the request is missing
 
 
 async def callbacks(jobs: BackgroundJobs) -> None:

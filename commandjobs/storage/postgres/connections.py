@@ -13,23 +13,46 @@ import asyncpg
 from commandjobs.storage.postgres.address import Address
 from commandjobs.storage.postgres.errors import is_lost, raise_translated
 from commandjobs.storage.queries import Statement
-from commandjobs.storage.sql.driver import TryAgain
+from commandjobs.storage.sql.driver import PATIENCE, TryAgain
 from commandjobs.storage.sql.pool import Pool
 
 WRITERS, READERS = 6, 3
 """Most connections of a process."""
-LOCK_TIMEOUT = "5s"
 CONNECT_TIMEOUT = 5.0
 """Seconds for one attempt to connect."""
-BEGIN = f"begin; set local lock_timeout = '{LOCK_TIMEOUT}'"
+
+
+@asynccontextmanager
+async def in_transaction(connection: asyncpg.Connection, *, patience: float = PATIENCE) -> AsyncGenerator[None]:
+    """One transaction on a connection that is nobody else's. Behind a pooler every statement with an answer needs one:
+    it is prepared and run in two steps, which else might be two servers'.
+
+    patience: seconds that a lock is waited for; 0: for ever.
+    """
+    await connection.execute(f"begin; set local lock_timeout = {round(patience * 1000)}")
+    try:
+        yield
+        await connection.execute("commit")
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("rollback")
+        raise
+
+
+async def is_pooled(connection: asyncpg.Connection) -> bool:
+    """Whether a pooler stands between: the process id that it tells is not that of the server."""
+    async with in_transaction(connection):
+        [(pid,)] = await connection.fetch("select pg_backend_pid()")
+    return bool(pid != connection.get_server_pid())
 
 
 class PostgresConnection:
     """One connection."""
 
-    def __init__(self, raw: asyncpg.Connection) -> None:
+    def __init__(self, raw: asyncpg.Connection, schema: str) -> None:
         """Over asyncpg's."""
         self.raw = raw
+        self.schema = schema
 
     async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a statement; the rows it returns."""
@@ -39,6 +62,10 @@ class PostgresConnection:
         """Run a statement whose answer nobody needs."""
         await self.raw.fetch(statement.text, *statement.values(parameters))
 
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write many rows by COPY."""
+        await self.raw.copy_records_to_table(table, schema_name=self.schema, columns=columns, records=rows)
+
     @property
     def is_closed(self) -> bool:
         """Whether it is of no use any more."""
@@ -47,6 +74,10 @@ class PostgresConnection:
     async def close(self) -> None:
         """Say good-bye to the server."""
         await self.raw.close(timeout=1.0)
+
+    def is_lost_by(self, error: BaseException) -> bool:
+        """It may be translated by now."""
+        return is_lost(error) or (error.__cause__ is not None and is_lost(error.__cause__))
 
     def drop(self) -> None:
         """Close it without a word."""
@@ -60,7 +91,8 @@ class PostgresDriver:
         """Nothing is opened yet."""
         self.address = address
         self.place = address.place
-        self.pooled = bool(address.pooled)
+        self.pooled = address.pooled is not False
+        """Also until it is found out: what a pooler cannot do is not asked for before."""
         self._writers: Pool[PostgresConnection] | None = None
         self._readers: Pool[PostgresConnection] | None = None
 
@@ -70,9 +102,9 @@ class PostgresDriver:
         driver.pooled = self.pooled
         return driver
 
-    async def connect(self) -> asyncpg.Connection:
+    async def connect(self, **settings: str) -> asyncpg.Connection:
         """A new connection. Raises `TryAgain` when the server cannot be reached now."""
-        settings = {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
+        settings |= {} if self.pooled else {"jit": "off", "application_name": "commandjobs"}  # poolers refuse settings
         try:
             return await asyncpg.connect(
                 self.address.dsn,
@@ -85,14 +117,14 @@ class PostgresDriver:
             raise TryAgain(f"{type(error).__name__}: {error}") from error
 
     async def _open(self) -> PostgresConnection:
-        return PostgresConnection(await self.connect())
+        return PostgresConnection(await self.connect(), self.address.schema)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[PostgresConnection]:
+    async def transaction(self, *, patience: float = PATIENCE) -> AsyncGenerator[PostgresConnection]:
         """One transaction."""
         if self._writers is None:
             self._writers = Pool(self._open, WRITERS)
-        async with self._writers.connection() as connection, self._transaction(connection):
+        async with self._writers.connection() as connection, self._transaction(connection, patience):
             yield connection
 
     @asynccontextmanager
@@ -133,10 +165,10 @@ class PostgresDriver:
         self._writers = self._readers = None
 
     @asynccontextmanager
-    async def _transaction(self, connection: PostgresConnection) -> AsyncGenerator[None]:
+    async def _transaction(self, connection: PostgresConnection, patience: float = PATIENCE) -> AsyncGenerator[None]:
         committing = False
         try:
-            await connection.raw.execute(BEGIN)
+            await connection.raw.execute(f"begin; set local lock_timeout = {round(patience * 1000)}")
             yield
             committing = True
             await connection.raw.execute("commit")

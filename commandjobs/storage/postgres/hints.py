@@ -79,7 +79,8 @@ class Hints:
             pause = min(LONGEST_PAUSE, pause * 2)
 
     async def _listen(self) -> None:
-        connection = await self._driver.connect()
+        # A NOTIFY is a transaction of its own, and would wait until nothing is on disk.
+        connection = await self._driver.connect(synchronous_commit="off")
         try:
             connection.add_termination_listener(self._ended)
             await connection.add_listener(self._channel, self._heard)

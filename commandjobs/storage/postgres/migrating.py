@@ -6,6 +6,7 @@ import asyncpg
 
 from commandjobs.errors import StorageUnavailable
 from commandjobs.storage.postgres.address import quoted
+from commandjobs.storage.postgres.connections import in_transaction
 
 PACKAGE = "commandjobs.storage.postgres"
 
@@ -32,17 +33,13 @@ async def version(connection: asyncpg.Connection, schema: str) -> int:
 async def migrate(connection: asyncpg.Connection, schema: str, place: str) -> list[str]:
     """Run the files that the schema has not seen; their names. Nodes that start together wait for each other."""
     name = quoted(schema)
-    if await _is_current(connection, schema, place):
-        return []
+    async with in_transaction(connection):
+        if await _is_current(connection, schema, place):
+            return []
     ran: list[str] = []
-    await connection.execute("begin")
-    try:
+    async with in_transaction(connection, patience=0):
         await connection.fetch("select pg_advisory_xact_lock(hashtext('commandjobs migration'), hashtext($1))", schema)
-        await connection.execute(
-            f"create schema if not exists {name};"
-            f"create table if not exists {name}.migration ("
-            "number integer primary key, name text not null, applied timestamptz not null default clock_timestamp())"
-        )
+        await _make_schema(connection, name)
         done = await version(connection, schema)
         for number, file, text in steps():
             if number > done:
@@ -53,17 +50,27 @@ async def migrate(connection: asyncpg.Connection, schema: str, place: str) -> li
                     file,
                 )
                 ran.append(file)
-        await connection.execute("commit")
-    except BaseException:
-        if not connection.is_closed():
-            await connection.execute("rollback")
-        raise
     return ran
+
+
+async def _make_schema(connection: asyncpg.Connection, name: str) -> None:
+    """The schema and its list of files. Who has a schema need not have the right to make one: `create schema if not
+    exists` asks for it all the same.
+    """
+    [(there,)] = await connection.fetch("select to_regnamespace($1) is not null", name)
+    if not there:
+        await connection.execute(f"create schema {name}")
+    await connection.execute(
+        f"create table if not exists {name}.migration ("
+        "number integer primary key, name text not null, applied timestamptz not null default clock_timestamp())"
+    )
 
 
 async def check_current(connection: asyncpg.Connection, schema: str, place: str) -> None:
     """Raise `StorageUnavailable` unless the schema is up to date."""
-    if not await _is_current(connection, schema, place):
+    async with in_transaction(connection):
+        is_current = await _is_current(connection, schema, place)
+    if not is_current:
         raise StorageUnavailable(
             f"{place} is not up to date, and this process does not migrate. Run `commandjobs migrate URL` first."
         )

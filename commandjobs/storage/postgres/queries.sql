@@ -15,6 +15,18 @@ depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
 created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
 args, trace_id, rerun_after_crash
 
+-- fragment: finished_columns
+id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout,
+null, state, null, parents_left, lane, lane_key, suspect, run,
+attempts, attempts_returned, callback_attempts, callback_returned, crashes,
+started, completed, notified, last_activity, duration_ms, progress, status,
+response, response_body, error, error_code, error_message,
+overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
+request_type, worker, tags, batch_id, callback, callback_queue,
+depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
+created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
+args, trace_id, rerun_after_crash
+
 -- fragment: summary_columns
 id, ref_id, command, state, created, started, completed, duration_ms, attempts, worker, queue, tags, batch_id,
 created_by, user_id, error_code, error_message, run
@@ -40,6 +52,7 @@ json_to_recordset(:rows::json) as new (
 
 -- name: insert_jobs
 -- New jobs with any columns; their ids are in the order of the rows. Those of requeued jobs are given.
+-- (The document is bound as text: a caller whose connection this runs on may have taught it to encode json himself.)
 insert into {schema}.job (
     id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, claim_queue,
     claim_command, held_key, owner, token, state, hold, parents_left, lane, lane_key, suspect, run, attempts,
@@ -65,7 +78,7 @@ select
     coalesce(new.unique_until, 'finish'), new.concurrency_key, new.args, new.trace_id,
     coalesce(new.rerun_after_crash, true), new.id is not null
 from rows from (
-    json_to_recordset(:rows::json) as (
+    json_to_recordset(:rows::text::json) as (
         id bigint, ref_id text, command text, created bigint, request text, request_body text, queue text,
         priority bigint, retry_limit bigint, timeout double precision, claim_queue text, claim_command text,
         held_key text, owner bigint, token bigint, state text, hold smallint, parents_left integer, lane text,
@@ -89,6 +102,34 @@ from rows from (
     tenant_id, reply_to, unique_key, unique_until, concurrency_key, args, trace_id, rerun_after_crash, place
 )
 order by new.place
+returning id;
+
+-- name: insert_alike
+-- New jobs that have nothing out of the ordinary, and differ in their requests only.
+insert into {schema}.job (
+    ref_id, created, request_body, command, request, queue, priority, retry_limit, timeout, claim_queue, claim_command,
+    owner, token, common
+)
+select
+    new.ref_id, :created::bigint, new.request_body, :command::text, :request::text, :queue::text, :priority::bigint,
+    :retry_limit::bigint, :timeout::double precision, :claim_queue::text, :claim_command::text, :owner::bigint,
+    :token::bigint, true
+from unnest(:refs::text[], :bodies::text[]) as new (ref_id, request_body)
+returning id;
+
+-- name: insert_plain
+-- The same for jobs of several kinds: the values that rows share are written once, and each row says which are its own.
+insert into {schema}.job (
+    ref_id, created, request_body, command, request, queue, priority, retry_limit, timeout, claim_queue, claim_command,
+    owner, token, common
+)
+select
+    new.ref_id, new.created, new.request_body, (:commands::text[])[kind], (:requests::text[])[kind],
+    (:queues::text[])[kind], (:priorities::bigint[])[kind], (:retry_limits::bigint[])[kind],
+    (:timeouts::double precision[])[kind], (:claim_queues::text[])[kind], (:claim_commands::text[])[kind],
+    (:owners::bigint[])[kind], :token::bigint, true
+from unnest(:refs::text[], :created::bigint[], :bodies::text[], :kinds::integer[])
+    as new (ref_id, created, request_body, kind)
 returning id;
 
 -- name: taken_refs
@@ -121,6 +162,12 @@ order by id for key share;
 -- Those that have ended.
 select id, state, attempts, callback_attempts, null from {schema}.job_summary where id = any(:ids::bigint[]);
 
+-- name: known_among
+-- Which of these jobs there are, live or finished.
+select id from {schema}.job where id = any(:ids::bigint[])
+union all
+select id from {schema}.job_summary where id = any(:ids::bigint[]);
+
 -- name: depend
 -- A child waits for a parent, or was cancelled because of it.
 insert into {schema}.dependency (parent_id, child_id, bound_attempt, cancelled)
@@ -138,6 +185,50 @@ order by id for update;
 -- name: delete_summaries
 -- These jobs are live again.
 delete from {schema}.job_summary where id = any(:ids::bigint[]);
+
+-- ── in a caller's own transaction ───────────────────────────────────────────────────────────────────────────────────
+
+-- name: savepoint
+-- What is done from here on can be undone, and his transaction goes on.
+savepoint commandjobs;
+
+-- name: undo
+-- It is undone, and any setting with it.
+rollback to savepoint commandjobs;
+
+-- name: release_savepoint
+-- It is his from now on.
+release savepoint commandjobs;
+
+-- name: limit_wait
+-- Wait for nobody's lock longer than we do in transactions of our own, unless he is even less patient; what he had set.
+select before.lock_timeout, set_config('lock_timeout', case
+    when before.milliseconds between 1 and 5000 then before.lock_timeout else '5s'
+end, true)
+from (
+    select current_setting('lock_timeout') as lock_timeout, setting::integer as milliseconds
+    from pg_settings where name = 'lock_timeout'
+) as before;
+
+-- name: restore_wait
+-- As he had it.
+select set_config('lock_timeout', :before, true);
+
+-- name: whereabouts
+-- Which database of which server a connection leads to, and how that is said.
+select system_identifier::text, current_database()::text,
+    'database ' || quote_ident(current_database()) || ' at '
+        || coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'a local socket')
+from pg_control_system();
+
+-- name: unadmitted
+-- Jobs that came with their callers' transactions, and the jobs they depend on.
+select id, depends_on from {schema}.job where hold = 4 order by id limit :most;
+
+-- name: lock_unadmitted
+-- Those of them that nobody else admits just now.
+select {job_columns} from {schema}.job where id = any(:ids::bigint[]) and hold = 4
+order by id for update skip locked;
 
 -- ── claim and start ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -181,7 +272,7 @@ chosen as (
 )
 update {schema}.job set owner = :owner::bigint, token = :token::bigint, claim_queue = null, claim_command = null,
     begun = false
-from chosen where job.id = chosen.id
+where job.id = any(array(select id from chosen))  -- joined to them, the planner may read the whole table
 returning job.id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, common;
 
 -- name: claimed_by
@@ -310,6 +401,31 @@ select
     gone.user_id, gone.tenant_id, new.error_code, new.error_message, gone.args
 from gone join {changed} on new.id = gone.id;
 
+-- name: finish_plain
+-- The same for jobs that nobody waits for and that have succeeded at once, with nothing out of the ordinary: those that
+-- are their owner's. All their other columns are at their defaults.
+with gone as (
+    delete from {schema}.job
+    using unnest(
+        :ids::bigint[], :started::bigint[], :completed::bigint[], :durations::bigint[], :responses::text[], :bodies::text[]
+    ) as new (id, started, completed, duration_ms, response, response_body)
+    where job.id = new.id and job.owner = :owner and job.common and not job.has_dependents
+    returning job.id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, new.started,
+        new.completed, new.duration_ms, new.response, new.response_body
+),
+archived as (
+    insert into {schema}.finished (
+        id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, state, attempts,
+        started, completed, last_activity, duration_ms, progress, response, response_body, node
+    )
+    select id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, 'Completed', 1,
+        started, completed, completed, duration_ms, 1, response, response_body, :node
+    from gone
+)
+insert into {schema}.job_summary (id, ref_id, command, created, started, completed, duration_ms, queue)
+select id, ref_id, command, created, started, completed, duration_ms, queue from gone
+returning id;
+
 -- ── dependents ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: children
@@ -318,12 +434,18 @@ select parent_id, child_id from {schema}.dependency where parent_id = any(:ids::
 order by parent_id, child_id limit :most;
 
 -- name: bound_children
--- Who belongs to attempts of jobs.
+-- Who belongs to attempts of jobs; also those that came with a transaction of the attempt's and are not admitted yet.
+with lost as materialized (
+    select parent_id, attempt from json_to_recordset(:rows::json) as lost (parent_id bigint, attempt bigint)
+)
 select dependency.parent_id, dependency.child_id from {schema}.dependency
-join json_to_recordset(:rows::json) as lost (parent_id bigint, attempt bigint)
-    on dependency.parent_id = lost.parent_id and dependency.bound_attempt = lost.attempt
+join lost on dependency.parent_id = lost.parent_id and dependency.bound_attempt = lost.attempt
 where dependency.bound_attempt is not null and not dependency.cancelled
-order by dependency.parent_id, dependency.child_id;
+union all
+select lost.parent_id, job.id from {schema}.job
+join lost on (job.depends_on::json ->> 0)::bigint = lost.parent_id and job.bound_attempt = lost.attempt
+where job.hold = 4
+order by 1, 2;
 
 -- name: forget_dependencies
 -- These children wait for these parents no more.
@@ -526,6 +648,14 @@ from {schema}.node order by number;
 -- Other processes of this machine that have not said that they stopped.
 select number, pid from {schema}.node where machine = :machine and number <> :number and stopped is null and not lost;
 
+-- name: owned
+-- What a process owns.
+select id from {schema}.job where owner = :owner and owner is not null;
+
+-- name: disown
+-- Jobs of a process that it knows nothing of.
+update {schema}.job set owner = :grave where id = any(:ids::bigint[]) and owner = :owner;
+
 -- name: bury_nodes
 -- These processes are gone.
 update {schema}.node set lost = true, executing = false, standby = false where number = any(:numbers::bigint[]);
@@ -535,9 +665,10 @@ update {schema}.node set lost = true, executing = false, standby = false where n
 select id, cancelled_by from {schema}.job where owner = :owner and owner is not null and cancel_requested is not null;
 
 -- name: stirred
--- Whether there is anything due, or left to sweep.
+-- Whether there is anything due, left to sweep, or not admitted yet.
 select exists (select from {schema}.job where hold = 2 and run_after <= {now})
-    or exists (select from {schema}.unfollowed);
+    or exists (select from {schema}.unfollowed)
+    or exists (select from {schema}.job where hold = 4);
 
 -- name: clock
 -- The database's time.
@@ -580,16 +711,7 @@ where summary.id = any(:ids::bigint[]);
 
 -- name: earlier_runs
 -- The archived rows of a job's runs before the newest.
-select id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout,
-       null, state, null, parents_left, lane, lane_key, suspect, run,
-       attempts, attempts_returned, callback_attempts, callback_returned, crashes,
-       started, completed, notified, last_activity, duration_ms, progress, status,
-       response, response_body, error, error_code, error_message,
-       overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
-       request_type, worker, tags, batch_id, callback, callback_queue,
-       depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
-       created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
-       args, trace_id, rerun_after_crash
+select {finished_columns}
 from {schema}.finished where id = :id and created = :created and run < :run order by run;
 
 -- name: created
@@ -643,6 +765,108 @@ select queue, command from kind;
 -- name: tallies
 -- What was counted since.
 select hour, kind, command, worker, queue, outcome, count, time_ms, histogram from {schema}.tally where hour >= :since;
+
+-- ── moving jobs to another storage, and taking them in ──────────────────────────────────────────────────────────────
+
+-- name: workers
+-- Processes that live, and execute or still own a job.
+select name, pid from {schema}.node
+where stopped is null and not lost and seen + lease >= {now}
+  and (executing or exists (select from {schema}.job where owner = node.number and owner is not null))
+order by number;
+
+-- name: contents
+-- How many jobs there are, and the highest numbers given to a job and to a process.
+select (select count(*) from {schema}.job) + (select count(*) from {schema}.job_summary),
+       (select case when is_called then last_value else 0 end from {schema}.job_id_seq),
+       (select case when is_called then last_value else 0 end from {schema}.node_number_seq);
+
+-- name: count_of_month
+-- The jobs created in a month that have ended.
+select count(*) from {schema}.job_summary where created >= :first and created < :following;
+
+-- name: carry_ids
+-- The next jobs by id, and whether they are unfinished.
+(select id, ref_id, run, created, true from {schema}.job where id > :after order by id limit :most)
+union all
+(select id, ref_id, run, created, false from {schema}.job_summary where id > :after order by id limit :most)
+order by 1 limit :most;
+
+-- name: carry_month_ids
+-- The same of jobs created in a month that have ended.
+select id, ref_id, run, created, false from {schema}.job_summary
+where id > :after and created >= :first and created < :following order by id limit :most;
+
+-- name: carry_runs
+-- All finished runs of several jobs.
+select {finished_columns} from {schema}.finished
+where id between :first and :last and created between :oldest and :newest order by id, run;
+
+-- name: carry_summaries
+-- What is left of jobs whose archives are not there; the order is that of `SUMMARY_COLUMNS`.
+select id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+       worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args
+from {schema}.job_summary where id = any(:ids::bigint[]);
+
+-- name: carry_ties
+-- What jobs have to do with their parents.
+select child_id, parent_id, bound_attempt, cancelled from {schema}.dependency
+where parent_id = any(:parents::bigint[]) and child_id between :first and :last order by child_id, parent_id;
+
+-- name: carry_logs
+-- Lines of several jobs.
+select job_id, sequence, attempt, at, level, logger, message, exception from {schema}.log
+where job_id between :first and :last and created between :oldest and :newest order by job_id, sequence;
+
+-- name: copying
+-- The copy that is being made here, or was.
+select source, run, last_id, source_node, target_node, after, ref_id, done from {schema}.copying;
+
+-- name: lock_copying
+-- Who makes it now; nobody else takes it over before this transaction has ended.
+select run from {schema}.copying for update;
+
+-- name: note_copying
+-- How far it has come.
+insert into {schema}.copying (place, source, run, last_id, source_node, target_node, after, ref_id, done)
+values (1, :source, :run, :last_id, :source_node, :target_node, :after, :ref_id, :done)
+on conflict (place) do update set source = excluded.source, run = excluded.run, last_id = excluded.last_id,
+    source_node = excluded.source_node, target_node = excluded.target_node, after = excluded.after,
+    ref_id = excluded.ref_id, done = excluded.done;
+
+-- name: last_id
+-- The highest id ever given.
+select case when is_called then last_value else 0 end from {schema}.job_id_seq;
+
+-- name: lock_inserts
+-- Nobody gets an id before this transaction has ended.
+lock table {schema}.job in share row exclusive mode;
+
+-- name: raise_last_id
+-- Ids go on above this one.
+select setval('{schema}.job_id_seq', :id::bigint) from {schema}.job_id_seq where not is_called or last_value < :id::bigint;
+
+-- name: refs_of
+-- Which of these ids are given to jobs, and to which.
+select id, ref_id from {schema}.job where id = any(:ids::bigint[])
+union all
+select id, ref_id from {schema}.job_summary where id = any(:ids::bigint[]);
+
+-- name: forget_jobs
+-- These jobs come anew.
+delete from {schema}.job where id = any(:ids::bigint[]);
+
+-- name: forget_runs
+-- The same of what lies in the archive.
+delete from {schema}.finished where id = any(:ids::bigint[]);
+
+-- name: forget_logs
+-- The same of their logs.
+delete from {schema}.log where job_id = any(:ids::bigint[]);
+
+-- name: forget_ties
+-- The same of what they have to do with their parents.
+delete from {schema}.dependency where child_id = any(:ids::bigint[]);
 
 -- ── months ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,14 +14,15 @@ import asyncpg
 
 from commandjobs.errors import StorageUnavailable
 from commandjobs.model.moment import month_of
+from commandjobs.storage.base import Capabilities
 from commandjobs.storage.postgres.address import parse, quoted
-from commandjobs.storage.postgres.connections import PostgresDriver
-from commandjobs.storage.postgres.errors import raise_translated
+from commandjobs.storage.postgres.connections import PostgresDriver, in_transaction, is_pooled
+from commandjobs.storage.postgres.dialect import PostgresDialect
+from commandjobs.storage.postgres.errors import meaning, raise_translated
 from commandjobs.storage.postgres.hints import Hints
 from commandjobs.storage.postgres.migrating import check_current, migrate
 from commandjobs.storage.postgres.months import drop_month, following, make_month, months_of
 from commandjobs.storage.queries import load_bodies
-from commandjobs.storage.sql.dialect import Dialect
 from commandjobs.storage.sql.driver import TryAgain
 from commandjobs.storage.sql.storage import LEASE, SqlStorage
 from commandjobs.storage.sql.transactions import DEADLINE
@@ -34,6 +35,9 @@ MONTHS_AHEAD = 2
 class PostgresStorage(SqlStorage):
     """A `Storage` in a schema of a PostgreSQL database."""
 
+    capabilities = Capabilities(many_nodes=True, transactional_enqueue=True)
+    databases = frozenset({"postgresql"})
+
     def __init__(self, url: str, *, lease: float = LEASE, deadline: float = DEADLINE) -> None:
         """url: `postgresql://…?schema=jobs`; `pooled=true` behind PgBouncer in transaction mode if it is not noticed,
         `migrate=false` to leave the schema as it is.
@@ -42,7 +46,7 @@ class PostgresStorage(SqlStorage):
         self._schema = self._address.schema
         self._postgres = PostgresDriver(self._address)
         bodies = load_bodies("commandjobs.storage.postgres", schema=quoted(self._schema))
-        super().__init__(self._postgres, Dialect(bodies, style="$1"), lease=lease, deadline=deadline)
+        super().__init__(self._postgres, PostgresDialect(bodies, style="$1"), lease=lease, deadline=deadline)
         self._hints: Hints | None = None
 
     async def _prepare(self) -> None:
@@ -53,14 +57,14 @@ class PostgresStorage(SqlStorage):
 
     async def _set_up(self, connection: asyncpg.Connection) -> None:
         if self._address.pooled is None:
-            [(pid,)] = await connection.fetch("select pg_backend_pid()")
-            self._postgres.pooled = pid != connection.get_server_pid()
+            self._postgres.pooled = await is_pooled(connection)
         if self._address.migrate:
             await migrate(connection, self._schema, self._postgres.place)
         else:
             await check_current(connection, self._schema, self._postgres.place)
-        [(now,)] = await connection.fetch("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
-        [*there] = await connection.fetch(self._dialect.sql["partitions"].text)
+        async with in_transaction(connection):
+            [(now,)] = await connection.fetch(self._dialect.sql["clock"].text)
+            [*there] = await connection.fetch(self._dialect.sql["partitions"].text)
         known, month = months_of([name for (name,) in there]), month_of(now)
         for _ in range(MONTHS_AHEAD + 1):
             if month not in known:
@@ -74,6 +78,10 @@ class PostgresStorage(SqlStorage):
     def pace(self) -> tuple[float, float]:
         """With hints a look is only the net behind them."""
         return (0.25, 1.0) if self._hints is not None and self._hints.listening else super().pace()
+
+    def meaning(self, error: Exception, kind: str) -> Exception:
+        """What an error on a connection of a caller's means."""
+        return meaning(error, kind, self._postgres.place)
 
     def ring(self) -> None:
         """Tell other nodes that there is something to do."""

@@ -6,7 +6,7 @@ statements however many jobs it touches.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from commandjobs.model.job import JobError
 from commandjobs.model.row import JobRow
@@ -68,6 +68,10 @@ class Change:
     _finishing: dict[int, JobRow] = field(default_factory=dict)
     _rewritten: dict[int, JobRow] = field(default_factory=dict)
     _placed: dict[int, JobRow] = field(default_factory=dict)
+
+    async def look(self, name: str, /, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """The rows of a named statement."""
+        return await self.connection.rows(self.dialect.sql[name], **parameters)
 
     async def read(self, ids: Collection[int], *, lock: bool = True) -> list[JobRow]:
         """Live rows by id; those that are gone are left out. lock: nobody else changes them until the commit."""

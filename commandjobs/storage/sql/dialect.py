@@ -5,13 +5,13 @@ What is here runs the named statements as they are; a database that lacks a feat
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from commandjobs.model.row import JobRow
 from commandjobs.model.state import FINAL, Hold
 from commandjobs.storage.queries import Statement, Style, statement
 from commandjobs.storage.sql.claims import Claiming
-from commandjobs.storage.sql.driver import Connection
+from commandjobs.storage.sql.driver import Connection, Look
 from commandjobs.storage.sql.rows import (
     changed_columns,
     document,
@@ -31,6 +31,10 @@ class Dialect:
         self.bodies = bodies
         self._style: Style = style
         self.sql = {name: self._statement(name, body) for name, body in bodies.items()}
+
+    def styled(self, style: Style) -> Self:
+        """The same for a driver that wants parameters otherwise."""
+        return self if style == self._style else type(self)(self.bodies, style=style)
 
     def find(self, conditions: str) -> Statement:
         """The statement that looks for the newest jobs to which conditions apply, each beginning with "and"."""
@@ -115,16 +119,20 @@ class Dialect:
         """Move rows that are over to the archive; their summaries stay."""
         await connection.run(self.sql["finish_jobs"], rows=document(changed_columns(row) for row in rows))
 
+    async def finish_plain(self, connection: Connection, rows: Sequence[JobRow], *, owner: int) -> set[int]:
+        """End jobs of an owner that have nothing out of the ordinary (`rows.is_plain_end`), if that is true of them in
+        the database too; which it were. The others are left as they are: here, all.
+        """
+        return set()
+
     async def mark_started(self, connection: Connection, marks: Collection[Mapping[str, Any]]) -> set[int]:
         """Write start marks; the jobs that were still their owners'."""
         return {id for (id,) in await connection.rows(self.sql["mark_started"], rows=document(marks))}
 
-    async def key_holders(
-        self, connection: Connection, held: Collection[tuple[str, str]]
-    ) -> Sequence[tuple[str, str, int, str]]:
+    async def key_holders(self, look: Look, held: Collection[tuple[str, str]]) -> Sequence[tuple[str, str, int, str]]:
         """Which jobs keep others from these keys, each given with its command: command, key, id and ref id."""
         commands, keys = [command for command, _ in held], [key for _, key in held]
-        found = await connection.rows(self.sql["key_holders"], commands=commands, keys=keys)
+        found = await look("key_holders", commands=commands, keys=keys)
         return [(command, key, id, ref) for command, key, id, ref in found]
 
     async def kinds(self, connection: Connection) -> set[tuple[str, str]]:
@@ -158,6 +166,20 @@ class Dialect:
     async def unseat(self, connection: Connection, ids: Collection[int]) -> set[int]:
         """Put claimable jobs back into their lanes' lines, except those that somebody is claiming; which it were."""
         return {id for (id,) in await connection.rows(self.sql["unseat"], ids=sorted(ids))}
+
+    # ── jobs from another storage ───────────────────────────────────────────────────────────────────────────────────
+
+    async def raise_last_id(self, connection: Connection, id: int) -> None:
+        """Let ids go on above this one."""
+        [(last,)] = await connection.rows(self.sql["last_id"])
+        if last < id:
+            await connection.run(self.sql["lock_inserts"])
+            await connection.run(self.sql["raise_last_id"], id=id)
+
+    async def forget(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Take away everything that is stored of jobs that come anew."""
+        for name in ("forget_jobs", "delete_summaries", "forget_runs", "forget_logs", "forget_ties"):
+            await connection.run(self.sql[name], ids=ids)
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -4,12 +4,15 @@ A driver translates its errors once, at its edge: into the three errors of a sto
 never leave the package.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import Any, Protocol
 
 from commandjobs.storage.queries import Statement
+
+PATIENCE = 5.0
+"""Seconds that a lock is waited for."""
 
 
 class TryAgain(Exception):
@@ -57,14 +60,32 @@ class Connection(Protocol):
         ...
 
 
+class Loading(Connection, Protocol):
+    """A connection of the storage's own, which can also write rows by the thousand."""
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write many rows into a table of the schema, by the quickest way that the database has."""
+        ...
+
+
+class Look(Protocol):
+    """Runs statements that only look, by their names: on whatever connection."""
+
+    def __call__(self, name: str, /, **parameters: Any) -> Awaitable[Sequence[Sequence[Any]]]:
+        """The rows of a named statement."""
+        ...
+
+
 class Driver(Protocol):
     """A database, through a few connections that are opened when they are needed."""
 
     place: str
     """What is said of it in errors: host, database and schema, without secrets."""
 
-    def transaction(self) -> AbstractAsyncContextManager[Connection]:
-        """One transaction: committed at the end, rolled back by an error. No lock is waited for longer than 5 s."""
+    def transaction(self, *, patience: float = PATIENCE) -> AbstractAsyncContextManager[Connection]:
+        """One transaction: committed at the end, rolled back by an error. No lock is waited for longer than `patience`
+        seconds.
+        """
         ...
 
     def statement(self) -> AbstractAsyncContextManager[Connection]:

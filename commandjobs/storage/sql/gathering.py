@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from commandjobs.storage.landing import answer_of
+
 P = TypeVar("P")
 
 MOST_ROWS = 2_000
@@ -24,16 +26,18 @@ class Gathered(Generic[P]):
 
     payload: P
     rows: int
-    landed: Callable[[Any], None] | None
-    """Called with the answer, whether or not the caller still waits."""
+    landed: Callable[[Any], Any] | None
+    """Called with the result, whether or not the caller still waits; what it returns is the answer."""
     answer: asyncio.Future[Any]
     since: float = field(default_factory=monotonic)
 
     def succeed(self, result: Any) -> None:
         """Give the answer."""
         if self.landed is not None:
-            self.landed(result)
-        if not self.answer.done():
+            result = answer_of(self.landed, result)
+        if isinstance(result, BaseException):
+            self.fail(result)
+        elif not self.answer.done():
             self.answer.set_result(result)
 
     def fail(self, error: BaseException) -> None:
@@ -65,7 +69,7 @@ class Gathering(Generic[P]):
             self._room.append(turn)
             await turn
 
-    def put(self, payload: P, *, rows: int = 1, landed: Callable[[Any], None] | None = None) -> asyncio.Future[Any]:
+    def put(self, payload: P, *, rows: int = 1, landed: Callable[[Any], Any] | None = None) -> asyncio.Future[Any]:
         """Take a call in; its answer comes once it is durable."""
         loop = asyncio.get_running_loop()
         call = Gathered(payload, rows, landed, loop.create_future())

@@ -12,7 +12,8 @@ from commandjobs.model.state import FINAL, Hold, JobState
 from commandjobs.storage.base import Inserted
 from commandjobs.storage.sql.change import Change, Taking
 from commandjobs.storage.sql.dependents import conclude
-from commandjobs.storage.sql.driver import Taken
+from commandjobs.storage.sql.dialect import Dialect
+from commandjobs.storage.sql.driver import Look, Taken
 from commandjobs.storage.sql.rows import COMMON_COLUMNS, STATES, document
 
 SIMPLE = frozenset({*COMMON_COLUMNS, "owner", "fresh", "rerun_after_crash", "hold", "parents_left"})
@@ -85,11 +86,9 @@ async def insert(change: Change, call: Insertion) -> list[Inserted]:
     """Write new rows, with everything that follows. Raises `UnknownDependency` for parents that do not exist."""
     for row in call.rows:
         row.id, row.owner, row.hold = 0, None, None
-    parents = await _parents(change, call.rows)
-    missing = {id for row in call.rows for id in row.depends_on if id not in parents}
-    if missing:
-        raise UnknownDependency.of(missing)
-    names = await _names(change, call.rows)
+    parents = await lock_parents(change, parents_of(call.rows))
+    check_parents(call.rows, parents)
+    names = await names_of(change.dialect, change.look, call.rows)
     written: list[JobRow] = []
     answers: list[Inserted | JobRow] = []
     for row in call.rows:
@@ -100,8 +99,8 @@ async def insert(change: Change, call: Insertion) -> list[Inserted]:
             names.take(row)
             written.append(row)
     await _write(change, written, parents)
-    await _recheck(change, written)
-    return [_inserted(row, answer) for row, answer in zip(call.rows, answers, strict=True)]
+    await recheck(change, written)
+    return answers_of(call.rows, answers)
 
 
 async def stored_before(change: Change, call: Insertion) -> list[Inserted] | None:
@@ -140,7 +139,7 @@ async def reinsert(change: Change, call: Insertion) -> list[Inserted | None]:
     wanted = document({"id": row.id, "run": row.run - 1} for row in call.rows)
     found = await change.connection.rows(change.dialect.sql["lock_summaries"], rows=wanted)
     ended = {id for id, _ in found}
-    names = await _names(change, [row for row in call.rows if row.id in ended])
+    names = await names_of(change.dialect, change.look, [row for row in call.rows if row.id in ended])
     back: dict[int, JobRow] = {}
     answers: list[Inserted | JobRow | None] = []
     for row in call.rows:
@@ -167,12 +166,17 @@ async def _take_back(change: Change, back: dict[int, JobRow]) -> None:
     edges = [{"parent_id": parent, "child_id": row.id} for row in rows for parent in set(row.depends_on)]
     if edges:
         await connection.run(sql["forget_dependencies"], rows=document(edges))
-    parents = await _parents(change, [row for row in rows if not row.work_done])
+    parents = await lock_parents(change, parents_of(row for row in rows if not row.work_done))
     for id in back.keys() & {id for row in rows for id in row.depends_on}:
         parents[id] = Parent(back[id].state, 0, 0, None)
     for row in rows:
         _decide(change, row, {} if row.work_done else parents)
     await _write(change, rows, parents)
+
+
+def answers_of(rows: Iterable[JobRow], answers: Iterable[Inserted | JobRow]) -> list[Inserted]:
+    """What became of rows. An answer that is a row says: this one was written, or was in the way."""
+    return [_inserted(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
 
 def _inserted(row: JobRow, answer: Inserted | JobRow) -> Inserted:
@@ -186,9 +190,9 @@ def _inserted(row: JobRow, answer: Inserted | JobRow) -> Inserted:
 # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _parents(change: Change, rows: Iterable[JobRow]) -> Parents:
-    """The jobs that rows depend on. Those that live stay until this transaction has ended, and know of it."""
-    ids = sorted({id for row in rows for id in row.depends_on})
+async def lock_parents(change: Change, wanted: Iterable[int]) -> Parents:
+    """Jobs that others depend on. Those that live stay until this transaction has ended, and know of it."""
+    ids = sorted(set(wanted))
     if not ids:
         return {}
     sql, connection = change.dialect.sql, change.connection
@@ -200,20 +204,32 @@ async def _parents(change: Change, rows: Iterable[JobRow]) -> Parents:
     return {id: Parent(STATES[state], attempts, callbacks, owner) for id, state, attempts, callbacks, owner in found}
 
 
-async def _names(change: Change, rows: Collection[JobRow]) -> Names:
+def check_parents(rows: Iterable[JobRow], known: Collection[int]) -> None:
+    """Raise `UnknownDependency` for parents that do not exist."""
+    missing = parents_of(rows) - set(known)
+    if missing:
+        raise UnknownDependency.of(missing)
+
+
+def parents_of(rows: Iterable[JobRow]) -> set[int]:
+    """The jobs that rows depend on."""
+    return {id for row in rows for id in row.depends_on}
+
+
+async def names_of(dialect: Dialect, look: Look, rows: Collection[JobRow]) -> Names:
+    """Which of the names that rows want are taken, as far as `look` sees."""
     names = Names()
     refs = sorted({row.ref_id for row in rows if not row.fresh})
     keys = sorted({(row.command, row.unique_key) for row in rows if row.unique_key is not None})
-    sql, connection = change.dialect.sql, change.connection
     if refs:
-        names.refs = {ref: id for ref, id in await connection.rows(sql["taken_refs"], refs=refs)}  # noqa: C416  the same
+        names.refs = {ref: id for ref, id in await look("taken_refs", refs=refs)}  # noqa: C416  the same
     if keys:
-        found = await change.dialect.key_holders(connection, keys)
+        found = await dialect.key_holders(look, keys)
         names.keys = {(command, key): (id, ref) for command, key, id, ref in found}
     return names
 
 
-async def _recheck(change: Change, rows: Collection[JobRow]) -> None:
+async def recheck(change: Change, rows: Collection[JobRow]) -> None:
     """A ref id that somebody chose may have been taken, and its job have ended, between the look and the insert."""
     refs = sorted(row.ref_id for row in rows if not row.fresh)
     if refs:
@@ -230,7 +246,7 @@ def _decide(change: Change, row: JobRow, parents: Parents) -> None:
     if row.depends_on:
         if row.parent_id is None:
             row.parent_id = row.depends_on[0]
-        fate = _fate(row, parents)
+        fate = fate_of(row, parents)
         if fate is not None:
             cancel_waiting(row, fate, now=change.now)
             return
@@ -241,9 +257,10 @@ def _decide(change: Change, row: JobRow, parents: Parents) -> None:
     change.let_go_new(row)
 
 
-def _fate(row: JobRow, parents: Parents) -> JobError | None:
+def fate_of(row: JobRow, parents: Parents) -> JobError | None:
     """Why a new row is over: its attempt is, or a parent has not succeeded."""
-    if row.bound_attempt is not None and attempt_is_lost(row.bound_attempt, **parents[row.depends_on[0]]._asdict()):
+    bound_to = None if row.bound_attempt is None else parents.get(row.depends_on[0])
+    if bound_to is not None and attempt_is_lost(row.bound_attempt or 0, **bound_to._asdict()):
         return ATTEMPT_FAILED
     return PARENT_FAILED if _refusing(row, parents) else None
 
@@ -266,7 +283,7 @@ async def _write(change: Change, rows: Sequence[JobRow], parents: Parents) -> No
         row.id = id
         change.rows[id] = row
         change.own.add(id)
-    edges = [edge for row in rows for edge in _edges(row, parents)]
+    edges = [edge for row in rows for edge in edges_of(row, parents)]
     if edges:
         await change.connection.run(change.dialect.sql["depend"], rows=document(edges))
     for row in rows:
@@ -276,7 +293,7 @@ async def _write(change: Change, rows: Sequence[JobRow], parents: Parents) -> No
     await conclude(change)
 
 
-def _edges(row: JobRow, parents: Parents) -> list[dict[str, object]]:
+def edges_of(row: JobRow, parents: Parents) -> list[dict[str, object]]:
     """To every parent the row waits for; if one has ended it, to that one only."""
     if row.state not in FINAL:
         unfinished = [id for id in dict.fromkeys(row.depends_on) if id in parents and parents[id].state not in FINAL]

@@ -18,6 +18,10 @@ class Pooled(Protocol):
         """Say good-bye to the server."""
         ...
 
+    def is_lost_by(self, error: BaseException) -> bool:
+        """Whether this error, which was raised by what was done with it, leaves it of no use."""
+        ...
+
     def drop(self) -> None:
         """Close it without a word: it may be in the middle of something."""
         ...
@@ -38,14 +42,15 @@ class Pool(Generic[C]):
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[C]:
-        """One of them; it is thrown away if whoever has it is cancelled in the middle of something."""
+        """One of them; it is thrown away if what is done with it leaves it in the middle of something."""
         async with self._places:
             connection = await self._take()
             try:
                 yield connection
             except BaseException as error:
-                if not isinstance(error, Exception):
+                if not isinstance(error, Exception) or connection.is_lost_by(error):
                     connection.drop()
+                    self._distrust()
                 raise
             finally:
                 if self._closed:
@@ -59,6 +64,11 @@ class Pool(Generic[C]):
         while self._idle:
             with suppress(Exception):
                 await self._idle.pop().close()
+
+    def _distrust(self) -> None:
+        """Where one connection died the others may have: each would cost its caller a deadline to find out."""
+        while self._idle:
+            self._idle.pop().drop()
 
     async def _take(self) -> C:
         while self._idle:

@@ -11,6 +11,7 @@ from typing import Any
 
 from commandjobs.model.row import JobRow, SummaryRow
 from commandjobs.model.state import FINAL, Hold, JobState
+from commandjobs.storage.base import Copying
 
 Columns = Sequence[Any]
 
@@ -41,6 +42,20 @@ CHANGING = (
     "run_after", "priority", "queue",
 )  # fmt: skip
 """Everything that an attempt or an operator can change of a job."""
+PLAIN_END = frozenset({
+    *COMMON_COLUMNS, "fresh", "owner", "hold", "state", "attempts", "started", "completed", "last_activity", "node",
+    "duration_ms", "progress", "response", "response_body",
+})  # fmt: skip
+"""Of a row in memory that has ended as most do."""
+
+SUMMARY_COLUMNS = (
+    "id", "ref_id", "command", "created", "state", "started", "completed", "duration_ms", "attempts",
+    "callback_attempts", "run", "queue", "worker", "tags", "batch_id", "parent_id", "created_by", "user_id",
+    "tenant_id", "error_code", "error_message", "args",
+)  # fmt: skip
+"""What a summary keeps."""
+FINISHED_COLUMNS = tuple(name for name in JOB_COLUMNS if name not in {"owner", "hold"})
+"""What an archive keeps."""
 
 
 def to_row(columns: Columns) -> JobRow:
@@ -52,6 +67,28 @@ def to_row(columns: Columns) -> JobRow:
     row.tags, row.depends_on, row.history = texts(row.tags), texts(row.depends_on), texts(row.history)
     row.args, row.meta = mapping(row.args), mapping(row.meta)
     return row
+
+
+def to_row_of_summary(columns: Columns) -> JobRow:
+    """The row of `SUMMARY_COLUMNS`: what a summary does not keep is at its default."""
+    row = JobRow.of(dict(zip(SUMMARY_COLUMNS, columns, strict=True)))
+    row.state, row.tags, row.args = STATES[row.state], texts(row.tags), mapping(row.args)
+    return row
+
+
+def to_copying(columns: Columns) -> Copying:
+    """The row of the query `copying`."""
+    source, run, last_id, source_node, target_node, after, ref_id, done = columns
+    return Copying(
+        source=source,
+        run=run,
+        last_id=last_id,
+        source_node=source_node,
+        target_node=target_node,
+        after=after,
+        ref_id=ref_id,
+        done=bool(done),
+    )
 
 
 def to_common_row(columns: Columns) -> JobRow:
@@ -120,6 +157,11 @@ def new_columns(row: JobRow) -> dict[str, Any]:
     return columns
 
 
+def is_plain_end(row: JobRow) -> bool:
+    """Whether a job has succeeded at its first attempt, with nothing to tell but when, and its result."""
+    return row.state is JobState.COMPLETED and vars(row).keys() <= PLAIN_END and row.attempts == 1
+
+
 def changed_columns(row: JobRow) -> dict[str, Any]:
     """Everything that can have changed of a row, with the claim columns. Its unique key is free once it has ended, or
     has started where that is enough.
@@ -166,6 +208,13 @@ def storable(text: str) -> str:
     if "\\u0000" in text:
         text = ESCAPED_NUL.sub(r"\1\\ufffd", text)
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def plain_text(text: str | None) -> str | None:
+    """The same for a text that is a value of its own."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")

@@ -11,6 +11,7 @@ from commandjobs.model.stats import Tallies
 from commandjobs.storage.base import Settled
 from commandjobs.storage.sql.change import Change, Taking
 from commandjobs.storage.sql.dependents import cancel_bound, conclude
+from commandjobs.storage.sql.rows import is_plain_end
 
 
 @dataclass(slots=True)
@@ -47,11 +48,12 @@ class Sorted:
 
 async def settle(change: Change, call: Settling, *, again: bool = False) -> Settled:
     """Write settlements. again: an earlier try may have done it, and its answer was lost."""
-    ids = sorted({settlement.row.id for settlement in call.settlements})
+    quick = set[int]() if again else await _finish_plain(change, call)
+    ids = sorted({settlement.row.id for settlement in call.settlements} - quick)
     found = await change.connection.rows(change.dialect.sql["held"], ids=ids) if ids else ()
     held = {id: Held(*columns) for id, *columns in found}
     before = await _ended_before(change, call.settlements, held) if again else set[int]()
-    todo = _sort(change, call, held)
+    todo = _sort(change, call, held, quick)
     change.finish(todo.leaving, childless=todo.childless)
     for row in todo.waiting:
         _wait_again(change, row)
@@ -65,11 +67,28 @@ async def settle(change: Change, call: Settling, *, again: bool = False) -> Sett
     return Settled(todo.written, change.claimed, change.ready)
 
 
-def _sort(change: Change, call: Settling, held: dict[int, Held]) -> Sorted:
+async def _finish_plain(change: Change, call: Settling) -> set[int]:
+    """End those that ask for nothing else; a job that is settled twice in one call is none of them."""
+    rows: dict[int, JobRow] = {}
+    owner = call.settlements[0].owner if call.settlements else None
+    for settlement in call.settlements:
+        if settlement.row.id in rows:
+            return set()
+        if settlement.owner == owner and is_plain_end(settlement.row):
+            rows[settlement.row.id] = settlement.row
+    if owner is None:
+        return set()
+    return await change.dialect.finish_plain(change.connection, list(rows.values()), owner=owner)
+
+
+def _sort(change: Change, call: Settling, held: dict[int, Held], quick: set[int]) -> Sorted:
     """Check each settlement's guard. What `held` says is used up: a job's second settlement meets the first one's."""
     todo = Sorted()
     for settlement in call.settlements:
         row = settlement.row
+        if row.id in quick:
+            todo.written.append(True)
+            continue
         job = held.get(row.id)
         if job is None or job.owner != settlement.owner:
             todo.written.append(False)

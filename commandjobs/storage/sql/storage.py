@@ -8,10 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from copy import copy
 from datetime import date
+from functools import partial
 from itertools import count
+from secrets import token_hex
 from typing import Any, TypeVar
 
 from commandjobs.errors import InvalidOption, StorageError, StorageUnavailable
+from commandjobs.model.carried import Carried
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import LogLine
 from commandjobs.model.moment import month_range
@@ -23,6 +26,8 @@ from commandjobs.storage.base import (
     Cancelling,
     Capabilities,
     Claim,
+    Contents,
+    Copying,
     Found,
     Inserted,
     Intent,
@@ -35,7 +40,8 @@ from commandjobs.storage.base import (
     Settled,
 )
 from commandjobs.storage.queries import Statement
-from commandjobs.storage.sql import claiming, inserting, settling, waiting
+from commandjobs.storage.sql import claiming, inserting, settling, taking_in, waiting
+from commandjobs.storage.sql.carrying import Carrier
 from commandjobs.storage.sql.change import Change, Taking
 from commandjobs.storage.sql.claiming import StartMark, reports
 from commandjobs.storage.sql.claims import Claiming
@@ -44,20 +50,25 @@ from commandjobs.storage.sql.driver import Connection, Driver
 from commandjobs.storage.sql.find import where
 from commandjobs.storage.sql.gathering import Gathered, Gathering
 from commandjobs.storage.sql.inserting import Insertion
+from commandjobs.storage.sql.joining import Joiner
 from commandjobs.storage.sql.lease import Lease
 from commandjobs.storage.sql.logs import log_lines
 from commandjobs.storage.sql.nodes import DAY, is_gone, machine, node_columns, to_node
 from commandjobs.storage.sql.polling import Poller
 from commandjobs.storage.sql.reader import Reader
-from commandjobs.storage.sql.rows import to_row, to_summary
+from commandjobs.storage.sql.rows import to_copying, to_row, to_summary
 from commandjobs.storage.sql.settling import Settling
+from commandjobs.storage.sql.taking_in import Piece
 from commandjobs.storage.sql.tallies import TallyBook, tally_rows
 from commandjobs.storage.sql.transactions import DEADLINE, Transactions, Try
+from commandjobs.storage.sql.watching import CommitWatch
 
 T = TypeVar("T")
 
 LEASE = 30.0
 DROPPED_AT_ONCE = 500
+TAKING_IN = 60.0
+"""Seconds in which a piece of jobs from another storage must be written."""
 
 _log = logging.getLogger("commandjobs.storage")
 
@@ -76,6 +87,7 @@ class SqlStorage:
         self._is_open = False
         self._executes = False
         self._node = 0
+        self._columns: dict[str, Any] = {}
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,8 +112,15 @@ class SqlStorage:
         self._lease: Lease | None = None
         self._served = set[int]()
         self._last_claim: Claim | None = None
+        self._loop = asyncio.get_running_loop()
+        self._joiner = Joiner(
+            self._dialect, databases=self.databases, place=self._driver.place, seen=self._seen, meaning=self.meaning
+        )
+        self._commits = CommitWatch(visible=self._visible, tell=self._tell)
         self._poller = Poller(stirred=self._stirred, wake=self._wake, pace=self.pace)
         await self._prepare()
+        if self.capabilities.transactional_enqueue:
+            await self._joiner.locate()
         self._is_open = True
 
     async def close(self) -> None:
@@ -111,6 +130,7 @@ class SqlStorage:
         self._is_open = False
         self._executes = False
         await self._poller.stop()
+        await self._commits.stop()
         for stream in (self._simple, self._others, self._changes):
             await stream.drained()
         if self._under_way:
@@ -130,6 +150,16 @@ class SqlStorage:
         """Seconds between looks for what other nodes have left: the shortest, and the longest when nothing happens."""
         return 0.02, 0.25
 
+    databases: frozenset[str] = frozenset()
+    """What SQLAlchemy and Django call this kind of database."""
+
+    def meaning(self, error: Exception, kind: str) -> Exception:
+        """What an error on a connection of a caller's means. kind: what the connection is.
+
+        `Taken` is tried again, `InvalidOption` and `StorageError` are raised; anything else is the caller's as it is.
+        """
+        return error
+
     def ring(self) -> None:
         """Tell other nodes that there is something to do, if that can be done."""
 
@@ -141,7 +171,10 @@ class SqlStorage:
         return self._executes
 
     async def try_execute(self) -> bool:
-        """Every node may."""
+        """Every node may, once all jobs are here."""
+        copying = await self.copying()
+        if copying is not None:
+            copying.check_done(self._driver.place)
         self._executes = True
         self._poller.start()
         return True
@@ -175,35 +208,44 @@ class SqlStorage:
 
     def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> Awaitable[list[Inserted]]:
+    ) -> Awaitable[Any]:
         """Store new jobs."""
         self._check_open()
         call = Insertion(rows, now, self._taking(claim))
         if not rows:
-            return _done(list[Inserted](), landed)
-        if call.goes_singly and not call.is_simple:
+            return _done([] if landed is None else landed(rows, []))
+        if call.is_simple:
+            stream = self._simple
+        elif call.goes_singly:
             return self._spawn(self._insert_singly(call, landed))
-        stream = self._simple if call.is_simple else self._others
+        else:
+            stream = self._others
         if stream.is_full:
             return self._insert_later(stream, call, landed)
-        return stream.put(call, rows=len(rows), landed=landed)
+        return stream.put(call, rows=len(rows), landed=_told(call, landed))
 
-    async def _insert_later(
-        self, stream: Gathering[Insertion], call: Insertion, landed: Landed | None
-    ) -> list[Inserted]:
+    async def _insert_later(self, stream: Gathering[Insertion], call: Insertion, landed: Landed | None) -> Any:
         await stream.room()
-        answer: list[Inserted] = await stream.put(call, rows=len(call.rows), landed=landed)
-        return answer
+        return await stream.put(call, rows=len(call.rows), landed=_told(call, landed))
 
-    async def _insert_singly(self, call: Insertion, landed: Landed | None) -> list[Inserted]:
+    async def _insert_singly(self, call: Insertion, landed: Landed | None) -> Any:
         async def insert(change: Change, this: Try) -> list[Inserted]:
             if this.unknown and (before := await inserting.stored_before(change, call)) is not None:
                 return before
             return await inserting.insert(change, call)
 
-        inserted = await self._change(insert, call.now, call.taking, only_own=True)
-        if landed is not None:
-            landed(inserted)
+        inserted = await self._change(insert, call.now, call.taking, only_own=True, for_names=True)
+        return inserted if landed is None else landed(call.rows, inserted)
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """Store new jobs in a transaction of the caller's."""
+        self._check_open()
+        inserted = await self._joiner.join(connection, rows, blocking=blocking, now=now)
+        new = [answer.id for answer in inserted if answer.conflict is None]
+        if new:
+            self._loop.call_soon_threadsafe(self._commits.expect, max(new))  # all are there with any of them
         return inserted
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
@@ -383,6 +425,7 @@ class SqlStorage:
         if self._lease is not None:
             await self._lease.close()
         node.number = self._node = number
+        self._columns = columns
         self._tallies = TallyBook()
         self._lease = Lease(
             self._driver.another(), self._dialect, number=number, seconds=self._lease_seconds, lost=self._lose_lease
@@ -396,6 +439,21 @@ class SqlStorage:
     async def nodes(self) -> list[NodeRow]:
         """All nodes known."""
         return [to_node(columns) for columns in await self._reader.rows("nodes")]
+
+    async def owned(self) -> set[int]:
+        """Jobs that this node owns."""
+        return {id for (id,) in await self._reader.rows("owned", owner=self._node)}
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Give jobs to a node that is dead from the start."""
+        columns = {**self._columns, "id": token_hex(16), "name": f"{self._columns['name']} (forgotten)"}
+
+        async def give_away(connection: Connection, _: Try) -> None:
+            grave = await self._dialect.add_node(connection, columns)
+            await connection.run(self._dialect.sql["bury_nodes"], numbers=[grave])
+            await connection.run(self._dialect.sql["disown"], ids=list(ids), owner=self._node, grave=grave)
+
+        await self._spawn(self._transactions.write(give_away))
 
     async def time(self) -> int | None:
         """The database's time."""
@@ -422,6 +480,48 @@ class SqlStorage:
         gone = [number for number, pid in others if is_gone(pid)]
         if gone:
             await self._run_alone("bury_nodes", numbers=gone)
+
+    # ── moving to another storage ───────────────────────────────────────────────────────────────────────────────────
+
+    async def hold_still(self) -> None:
+        """Nobody executes now. (Whoever begins to is seen when the copy ends, or is refused where it goes to.)"""
+        for name, pid in await self._reader.rows("workers"):
+            raise StorageUnavailable(
+                f"Node {name} (process {pid}) executes the jobs of {self._driver.place}. Stop it first. If it is gone, "
+                f"its lease ends within {self._lease_seconds:g} s."
+            )
+
+    async def contents(self, *, month: date | None = None) -> Contents:
+        """What there is."""
+        return await Carrier(self._reader).contents(month)
+
+    async def carry(self, *, after: int, limit: int, month: date | None = None) -> list[Carried]:
+        """The next jobs."""
+        return await Carrier(self._reader).carry(after, limit, month)
+
+    async def copying(self) -> Copying | None:
+        """The copy that is being made here, or was."""
+        found = await self._reader.rows("copying")
+        return to_copying(found[0]) if found else None
+
+    async def begin_copy(self, copying: Copying) -> None:
+        """Note that a copy begins."""
+
+        async def begin(connection: Connection, _: Try) -> None:
+            await taking_in.begin_copy(self._dialect, connection, copying)
+
+        await self._spawn(self._transactions.write(begin))
+
+    async def take_in(
+        self, carried: Sequence[Carried], *, copying: Copying | None = None, tallies: Tallies | None = None
+    ) -> int:
+        """Store jobs as they are."""
+        piece = Piece(carried, copying, tallies)
+
+        async def write(connection: Connection, _: Try) -> int:
+            return await taking_in.take_in(self._dialect, connection, piece)
+
+        return await self._spawn(self._transactions.write(write, deadline=time.monotonic() + TAKING_IN))
 
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -472,15 +572,16 @@ class SqlStorage:
 
     async def _write_simple(self, calls: Sequence[Gathered[Insertion]]) -> None:
         """Rows that wait for nothing but their claim: all calls by one statement."""
-        insertions = [call.payload for call in calls]
-        rows = [row for insertion in insertions for row in insertion.rows]
-        taking = insertions[0].taking
-        token = taking.token if taking is not None else None
-        for insertion in insertions:
+        rows: list[JobRow] = []
+        for call in calls:
+            insertion = call.payload
+            rows += insertion.rows
             for row in insertion.rows:
-                row.id = 0
-                fits = insertion.taking is not None and insertion.taking.claim.fits(row)
-                row.owner = insertion.taking.owner if fits and insertion.taking is not None else None
+                row.id, row.owner = 0, None
+                if insertion.taking is not None and insertion.taking.claim.fits(row):
+                    row.owner = insertion.taking.owner
+        taking = calls[0].payload.taking
+        token = taking.token if taking is not None else None
 
         async def insert(connection: Connection, this: Try) -> list[int]:
             if this.unknown:  # either all of them are there, or none
@@ -607,6 +708,7 @@ class SqlStorage:
         *,
         only_own: bool = False,
         told: bool = False,
+        for_names: bool = False,
     ) -> T:
         """One change in one transaction, and what follows from it here. told: its answer says what became claimable."""
 
@@ -619,7 +721,7 @@ class SqlStorage:
                 change.claimed[:] = await self._claimed_by(connection, taking.owner, taking.token)
             return change, answer
 
-        change, answer = await self._transactions.write(transact)
+        change, answer = await self._transactions.write(transact, for_names=for_names)
         if change.ended and self._on_ended is not None:
             self._on_ended([copy(row) for row in change.ended])
         if change.unswept or change.timed or (change.ready and not told):
@@ -653,6 +755,20 @@ class SqlStorage:
         if not task.cancelled():
             task.exception()  # its caller may be gone
 
+    async def _seen(self, name: str, /, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """What a connection of our own sees, also for callers in other threads."""
+        if running_loop() is self._loop:
+            return await self._reader.rows(name, **parameters)
+        return asyncio.run_coroutine_threadsafe(self._reader.rows(name, **parameters), self._loop).result()
+
+    async def _visible(self, ids: list[int]) -> set[int]:
+        return {id for (id,) in await self._reader.rows("known_among", ids=ids)}
+
+    def _tell(self) -> None:
+        """Transactions of callers have committed."""
+        self._wake()
+        self.ring()
+
     async def _stirred(self) -> bool:
         """Whether there is anything for this node: due, left to sweep, to be ended, or claimable and known here."""
         [(stirred,)] = await self._reader.rows("stirred")
@@ -676,10 +792,20 @@ class SqlStorage:
             raise StorageUnavailable(f"The queue at {self._driver.place} was closed.")
 
 
-async def _done(answer: T, landed: Callable[[T], None] | None) -> T:
-    if landed is not None:
-        landed(answer)
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def _done(answer: T) -> T:
     return answer
+
+
+def _told(call: Insertion, landed: Landed | None) -> Callable[[Any], Any] | None:
+    return None if landed is None else partial(landed, call.rows)
 
 
 def _heard(future: "asyncio.Future[Any]") -> None:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from commandjobs.model.row import JobRow
 from commandjobs.model.settle import EXPIRED, request_cancellation
-from commandjobs.model.state import JobState
+from commandjobs.model.state import Hold, JobState
 from commandjobs.storage.base import Cancelling, Promoted, Settled
+from commandjobs.storage.sql.admitting import admit
 from commandjobs.storage.sql.change import Change
 from commandjobs.storage.sql.dependents import conclude
 from commandjobs.storage.sql.rows import STATES, document, to_row
@@ -52,7 +53,7 @@ async def update(change: Change, id: int, *, run_after: int | None, priority: in
             row.priority = row.priority if priority is None else priority
             row.queue = row.queue if queue is None else queue
             change.contest(row)
-            if not row.parents_left:
+            if not row.parents_left and row.hold is not Hold.ADMISSION:
                 change.let_go(row)
             change.rewrite(row)
             await conclude(change)
@@ -61,7 +62,7 @@ async def update(change: Change, id: int, *, run_after: int | None, priority: in
 
 
 async def promote_due(change: Change, limit: int) -> Promoted:
-    """Expire what was not started in time, and wake what is due."""
+    """Expire what was not started in time, wake what is due, and admit what came with transactions of callers."""
     sql, connection = change.dialect.sql, change.connection
     expired = await _due(change, "expired", limit)
     change.cancel(expired, EXPIRED)
@@ -70,8 +71,11 @@ async def promote_due(change: Change, limit: int) -> Promoted:
     for row in due:
         change.let_go(row)
         change.place(row)
+    admitted = await admit(change, limit, gone=gone)
     await conclude(change)
     [(next_at,)] = await connection.rows(sql["next_moment"])
+    if admitted == limit:
+        next_at = change.now  # there are more
     return Promoted(next_at, len(due), expired, change.claimed)
 
 

@@ -381,8 +381,8 @@ def _append_logs(connection: sqlite3.Connection, lines: Sequence[LogRow]) -> Non
                 line.at,
                 line.level,
                 line.logger,
-                _storable(line.message),
-                None if line.exception is None else _storable(line.exception),
+                storable(line.message),
+                None if line.exception is None else storable(line.exception),
             )
         )
     connection.executemany(SQL["append_log"], numbered)
@@ -393,7 +393,7 @@ def _storage_error(error: Exception, path: Path) -> StorageError:
     return face if isinstance(face, StorageError) else StorageUnavailable(f"{path} cannot be written now ({error}).")
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Whatever a handler logs is kept, be it in pieces: a lone surrogate cannot be written as UTF-8."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 

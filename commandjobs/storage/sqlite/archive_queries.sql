@@ -77,3 +77,21 @@ from job where key between :first and :last order by key;
 -- Lines of one job.
 select sequence, at, level, logger, message, exception, attempt from log
 where job_id = ? and sequence > ? order by sequence limit ?;
+
+-- name: carry_logs
+-- Lines of several jobs.
+select job_id, sequence, attempt, at, level, logger, message, exception from log
+where job_id between :first and :last order by job_id, sequence;
+
+-- name: keep_log
+-- One line that has its number.
+insert or replace into log (job_id, sequence, attempt, at, level, logger, message, exception)
+values (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: forget_runs
+-- A job comes anew.
+delete from job where key between :first and :last;
+
+-- name: forget_logs
+-- The same of its log.
+delete from log where job_id in (select value from json_each(?));

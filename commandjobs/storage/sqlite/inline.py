@@ -99,6 +99,10 @@ class InlineCommits:
             self.pace.note(now - begun, now=now)
         return result
 
+    def note_company(self) -> None:
+        """Somebody came while the thread was at work: he was not alone."""
+        self._came_alone = 0
+
     def end_turn(self, kind: Kind) -> None:
         """What was committed is told of: what comes in the same turn of the loop goes to the thread."""
         self._turn_is_used = True

@@ -98,7 +98,7 @@ def insert(connection: sqlite3.Connection, calls: Sequence[Insertion]) -> list[A
     answers: list[Any] = []
     others: list[Insertion] = []
     for call in calls:
-        if all(vars(row).keys() <= SIMPLE and row.fresh for row in call.rows):
+        if all(map(is_simple, call.rows)):
             answers.append([_take_in(row, next(next_id), call.taking, simple) for row in call.rows])
         else:
             answers.append(None)
@@ -106,7 +106,7 @@ def insert(connection: sqlite3.Connection, calls: Sequence[Insertion]) -> list[A
     if others:
         decided = iter(_decide_all(connection, others, next_id, simple))
         answers = [next(decided) if answer is None else answer for answer in answers]
-    JOBS.insert(connection, simple, _head)
+    JOBS.insert(connection, simple, _simple_head)
     return answers
 
 
@@ -117,15 +117,38 @@ def insert_at_once(connection: sqlite3.Connection, calls: Sequence[Insertion]) -
     rows: list[JobRow] = []
     for call in calls:
         for row in call.rows:
-            if not (vars(row).keys() <= SIMPLE and row.fresh):
+            if not is_simple(row):
                 return None
             row.id, row.owner = 0, _owner_of(row, call.taking)
             rows.append(row)
-    last = JOBS.insert_at_once(connection, rows, _head) if rows else None
+    last = JOBS.insert_at_once(connection, rows, _simple_head) if rows else None
     if last is None:
         return None
     next_id = itertools.count(last - len(rows) + 1)
     return [[_named(row, next(next_id)) for row in call.rows] for call in calls]
+
+
+def is_simple(row: JobRow) -> bool:
+    """Whether it waits for nothing but its claim, under a ref id that nobody else has."""
+    return row.fresh and vars(row).keys() <= SIMPLE
+
+
+def insert_simple(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> list[Inserted]:
+    """Write simple rows whose owners are set."""
+    last_id: int = connection.execute(SQL["last_id"]).fetchone()[0]
+    inserted = [_named(row, id) for id, row in enumerate(rows, last_id + 1)]
+    JOBS.insert(connection, rows, _simple_head)
+    return inserted
+
+
+def insert_simple_at_once(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> list[Inserted] | None:
+    """The same by one statement, which gives them their ids; None: that cannot be done."""
+    if len(rows) > MOST_ROWS:
+        return None
+    for row in rows:
+        row.id = 0
+    last = JOBS.insert_at_once(connection, rows, _simple_head)
+    return None if last is None else [_named(row, id) for id, row in enumerate(rows, last - len(rows) + 1)]
 
 
 def _named(row: JobRow, id: int) -> Inserted:
@@ -231,17 +254,28 @@ def _replace(change: Change, rows: Sequence[JobRow]) -> None:
 
 def write_jobs(connection: sqlite3.Connection, rows: Sequence[JobRow], parents: Parents) -> None:
     """Insert rows that have their ids and places, with what belongs to them."""
-    JOBS.insert(connection, rows, _head)
+    JOBS.insert(connection, rows, job_head)
     rare = [row for row in rows if row.unique_key is not None or row.depends_on or row.state in FINAL]
     if rare:
         _write_rare(connection, rare, parents)
 
 
-def _head(row: JobRow, used: Used) -> tuple[object, ...]:
+def job_head(row: JobRow, used: Used) -> tuple[object, ...]:
     claim_queue, claim_command = claimable_as(row)
     common = not used or (COMMON.issuperset(used) and _is_exact_in_json(row.timeout))
     return (
         row.id or None, row.ref_id, row.command, row.created, row.request, row.request_body, row.owner, claim_queue,
+        claim_command, common,
+    )  # fmt: skip
+
+
+def _simple_head(row: JobRow, used: Used) -> tuple[object, ...]:
+    """The same of a simple row, in half the time."""
+    owner, command = row.owner, row.command
+    claim_queue, claim_command = (row.queue, command) if owner is None else (None, None)
+    common = not used or (COMMON.issuperset(used) and _is_exact_in_json(row.timeout))
+    return (
+        row.id or None, row.ref_id, command, row.created, row.request, row.request_body, owner, claim_queue,
         claim_command, common,
     )  # fmt: skip
 

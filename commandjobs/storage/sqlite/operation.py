@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from commandjobs.storage.landing import answer_of
+
 _log = logging.getLogger("commandjobs.storage")
 
 Run = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
@@ -47,8 +49,9 @@ class Operation:
     """Roughly how many bytes it writes."""
     after: Callable[[Any], Any] | None = None
     """Called with the result or error in the writing thread, after the commit; what it returns is the answer."""
-    landed: Callable[[Any], None] | None = None
-    """Called on the loop's thread with the answer, whether or not the caller still waits; not with an error."""
+    landed: Callable[[Any], Any] | None = None
+    """Called on the loop's thread with the result, whether or not the caller still waits, but not with an error. What
+    it returns is the answer."""
     taken: bool = False
     """A thread has begun with it: it can be withdrawn no more."""
     since: float = field(default_factory=monotonic)
@@ -73,6 +76,39 @@ class Operation:
     def given_up(self) -> bool:
         """Its caller no longer waits for it."""
         return self.future is not None and self.future.done()
+
+    @property
+    def callers(self) -> int:
+        """How many wait for it."""
+        return 0 if self.future is None else 1
+
+    def take(self) -> bool:
+        """A thread begins with it; False: nobody waits for it any more, so it need not."""
+        self.taken = self.taken or not self.given_up
+        return self.taken
+
+    def parts(self) -> "Sequence[Operation]":
+        """What can fail without the others."""
+        return (self,)
+
+    def tell(self, result: Any) -> None:
+        """Give its caller the result or error; on the loop's thread."""
+        future = self.future
+        if future is None:
+            return
+        if self.landed is not None and self.taken and not isinstance(result, BaseException):
+            result = answer_of(self.landed, result)
+        if future.done():
+            return
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    def refuse(self, error: Exception) -> None:
+        """Nobody has begun with it in time: let its caller go."""
+        if not self.taken and not self.given_up:
+            self.answer.set_exception(error)
 
 
 Answer = tuple[Operation, Any]

@@ -60,28 +60,23 @@ class Pending:
     def add(self, operation: Operation) -> None:
         """Keep an operation until it is answered."""
         self._in_order.append(operation)
-        self._count += 1
-        self._bytes += operation.size
+        self.more(operation.size)
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(PROMPT, self._tick)
 
+    def more(self, size: int) -> None:
+        """One more caller waits, for something of this size."""
+        self._count += 1
+        self._bytes += size
+
     def answer(self, answers: Sequence[tuple[Operation, Any]]) -> None:
         """Tell the callers. (One call for a whole batch: waking the loop costs as much as a small commit.)"""
         for operation, result in answers:
-            future = operation.future
-            if future is None:
-                continue
-            self._count -= 1
-            self._bytes -= operation.size
-            if operation.landed is not None and operation.taken and not isinstance(result, BaseException):
-                operation.landed(result)
-            if future.done():
-                continue
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            if operation.callers:
+                self._count -= operation.callers
+                self._bytes -= operation.size
+                operation.tell(result)
         if self._waiting_for_room:
             self._let_in()
 
@@ -114,5 +109,4 @@ class Pending:
         for operation in self._in_order:
             if operation.since > too_old:
                 break
-            if not operation.taken and not operation.given_up:
-                operation.answer.set_exception(StorageUnavailable(self._blame()))
+            operation.refuse(StorageUnavailable(self._blame()))

@@ -72,11 +72,12 @@ select * from (
 limit 1;
 
 -- name: claimable
--- A page of the best claimable jobs of one kind, with the columns of a common row, which need no second look. As one
--- text: the driver lets go of the GIL for each row of a result, and gets it back late from a busy loop.
-select json_group_array(
-    json_array(id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, common)
-) from (
+-- A page of the best claimable jobs of one kind: the columns of a common row, which need no second look. As one row of
+-- texts: the driver lets go of the GIL for each row of a result, and gets it back late from a busy loop.
+select json_group_array(id), json_group_array(ref_id), json_group_array(created), json_group_array(request),
+       json_group_array(request_body), json_group_array(priority), json_group_array(retry_limit),
+       json_group_array(timeout), json_group_array(common)
+from (
     select * from job
     where claim_queue = :queue and claim_command = :command and claim_queue is not null
       and (expires is null or attempts > 0 or expires > :now)
@@ -124,11 +125,17 @@ update job set progress = ?, status = ?, last_activity = ?, overrunning = ?, com
 select id, owner, lane, lane_key, cancel_requested, cancelled_by from job
 where id in (select value from json_each(?)) and ended is null;
 
--- name: plain_among
--- How many of these jobs are their owner's, hold no lane, and are not to be cancelled.
-select count(*) from job
-where id in (select value from json_each(:ids)) and owner = :owner and lane is null and lane_key is null
-  and cancel_requested is null and ended is null;
+-- name: delete_plain_jobs
+-- These jobs leave the queue, if all of them are their owner's, hold no lane, are not to be cancelled, and have nobody
+-- who depends on them; else none does. (What is counted does not look at the outer row, so it is counted once, before.)
+delete from job
+where id in (select value from json_each(:ids))
+  and :count = (
+    select count(*) from job as plain
+    where id in (select value from json_each(:ids)) and owner = :owner and lane is null and lane_key is null
+      and cancel_requested is null and ended is null
+      and not exists (select 1 from dependency where parent_id = plain.id)
+  );
 
 -- name: delete_jobs
 -- Finished jobs that lie in their archive leave the queue.
@@ -296,13 +303,24 @@ where id in (select value from json_each(?));
 
 -- ── counts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
--- name: read_tally
--- What was counted under a key so far.
-select count, time_ms, histogram from tally
-where hour = ? and kind = ? and command = ? and worker = ? and queue = ? and outcome = ?;
+-- name: add_tally
+-- More was counted under a key.
+insert into tally (hour, kind, command, worker, queue, outcome, count, time_ms, histogram)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (hour, kind, command, worker, queue, outcome) do update set
+    count = count + excluded.count, time_ms = time_ms + excluded.time_ms,
+    histogram = (
+        select json_group_object(bucket, number) from (
+            select key as bucket, sum(value) as number
+            from (select key, value from json_each(tally.histogram)
+                  union all
+                  select key, value from json_each(excluded.histogram))
+            group by key
+        )
+    );
 
--- name: write_tally
--- What is counted now.
+-- name: replace_tally
+-- What was counted under a key, wherever that was.
 insert or replace into tally (hour, kind, command, worker, queue, outcome, count, time_ms, histogram)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
@@ -366,6 +384,64 @@ delete from job_summary where id in (select value from json_each(?));
 -- name: drop_dependencies
 -- Nobody was cancelled because of them any more.
 delete from dependency where cancelled is not null and parent_id in (select value from json_each(?));
+
+-- ── moving jobs to another storage, and taking them in ──────────────────────────────────────────────────────────────
+
+-- name: contents
+-- How many jobs there are, and the highest numbers given to a job and to a process.
+select (select count(*) from summary), coalesce((select seq from sqlite_sequence where name = 'job'), 0),
+       coalesce((select seq from sqlite_sequence where name = 'node'), 0);
+
+-- name: count_of_month
+-- The jobs created in a month that have ended.
+select count(*) from job_summary where created >= :first and created < :following;
+
+-- name: carry_ids
+-- The next jobs by id, and whether their rows are here.
+select id, ref_id, run, created, 1 from job where id > :after
+union all
+select id, ref_id, run, created, 0 from job_summary where id > :after
+order by id limit :most;
+
+-- name: carry_month_ids
+-- The same of jobs created in a month that have ended.
+select id, ref_id, run, created, 0 from job_summary
+where id > :after and created >= :first and created < :following order by id limit :most;
+
+-- name: carry_summaries
+-- What is left of jobs whose archives are not there; the order is that of `SUMMARY_COLUMNS`.
+select id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+       worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args
+from job_summary where id in (select value from json_each(?));
+
+-- name: carry_ties
+-- What jobs have to do with their parents.
+select child_id, parent_id, bound_attempt, cancelled from dependency
+where parent_id in (select value from json_each(:parents)) and child_id between :first and :last
+order by child_id, parent_id;
+
+-- name: copying
+-- The copy that is being made here, or was.
+select source, run, last_id, source_node, target_node, after, ref_id, done from copying;
+
+-- name: note_copying
+-- How far it has come.
+insert or replace into copying (place, source, run, last_id, source_node, target_node, after, ref_id, done)
+values (1, :source, :run, :last_id, :source_node, :target_node, :after, :ref_id, :done);
+
+-- name: known_among
+-- Which of these ids are given to jobs, and to which.
+select id, ref_id, created from job where id in (select value from json_each(:ids))
+union all
+select id, ref_id, created from job_summary where id in (select value from json_each(:ids));
+
+-- name: forget_ties
+-- These jobs come anew, with what they have to do with their parents.
+delete from dependency where child_id in (select value from json_each(?));
+
+-- name: begin_again
+-- Their owners had started these jobs.
+update job set begun = 1 where id in (select value from json_each(?));
 
 -- ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

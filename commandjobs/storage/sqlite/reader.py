@@ -24,7 +24,7 @@ from commandjobs.model.moment import to_datetime
 from commandjobs.model.node import NodeRow
 from commandjobs.model.row import JobRow, SummaryRow
 from commandjobs.model.stats import Tallies
-from commandjobs.storage.base import Found, Intent, LaneCount, MonthInfo
+from commandjobs.storage.base import Copying, Found, Intent, LaneCount, MonthInfo
 from commandjobs.storage.sqlite.archive import SQL as ARCHIVE_SQL
 from commandjobs.storage.sqlite.change import SQL
 from commandjobs.storage.sqlite.connection import translating
@@ -32,7 +32,7 @@ from commandjobs.storage.sqlite.find import where
 from commandjobs.storage.sqlite.inserts import archive_key
 from commandjobs.storage.sqlite.months import Months
 from commandjobs.storage.sqlite.nodes import to_node
-from commandjobs.storage.sqlite.rows import ids_json, to_row, to_summary
+from commandjobs.storage.sqlite.rows import ids_json, to_copying, to_row, to_summary
 from commandjobs.storage.sqlite.tallies import to_tallies
 
 OPEN_FILES = 3
@@ -297,6 +297,15 @@ class Reader:
         """The JSON of an intent's answer; None: there is none yet."""
         found = await self._queue.rows(SQL["answered"], (id,))
         return found[0][0] if found else None
+
+    async def search(self, name: str, parameters: Any = ()) -> Rows:
+        """What a named statement returns that may take long."""
+        return await self._searches.rows(SQL[name], parameters)
+
+    async def copying(self) -> Copying | None:
+        """The copy that is being made here, or was."""
+        found = await self._queue.rows(SQL["copying"])
+        return to_copying(found[0]) if found else None
 
     async def damage(self) -> str | None:
         """What `quick_check` says of the queue file; None: it is whole."""

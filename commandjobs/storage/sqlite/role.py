@@ -57,23 +57,26 @@ class Role:
             who = "No process executes" if pid is None else f"Process {pid} executes"
             raise StorageUnavailable(f"{who} the jobs of {self._path}; this one may only enqueue, look and ask.")
 
-    async def take(self, *, now: int, on_wake: Callable[[], None]) -> bool:
+    async def take(self, *, now: int, on_wake: Callable[[], None], moves: bool = False) -> bool:
         """Become the executing process if there is none, and finish what the last one left.
 
         on_wake: called when another process wants this one to look, and if another executes, when that one ends.
+        moves: this one only carries jobs away or takes them in.
         """
         async with self._one_at_a_time:
             if self._locks.executes:
+                await self._check_complete(moves=moves)
                 return True
             if not self._locks.try_execute():
                 self._executors_end.watch(self._locks.executor_pid(), on_wake)
                 return False
             self._executors_end.close()
-            await self._take_over(now, on_wake)
+            await self._take_over(now, on_wake, moves=moves)
             return True
 
-    async def _take_over(self, now: int, on_wake: Callable[[], None]) -> None:
+    async def _take_over(self, now: int, on_wake: Callable[[], None], *, moves: bool) -> None:
         try:
+            await self._check_complete(moves=moves)
             found: Found = await self._writer.run(BEGIN_EXECUTING, None)
             self._wakeup.listen(asyncio.get_running_loop(), on_wake)
             if found is not Found.CLEAN:
@@ -86,6 +89,11 @@ class Role:
             self._wakeup.mute()
             self._locks.release_execute()
             raise
+
+    async def _check_complete(self, *, moves: bool) -> None:
+        """Raise `StorageUnavailable` if jobs are still to be brought here, unless this is who brings them."""
+        if not moves and (copying := await self._reader.copying()) is not None:
+            copying.check_done(str(self._path))
 
     async def give_up(self) -> None:
         """Stop executing, when all moves are done and noted."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from commandjobs.model.row import JobRow, SummaryRow
 from commandjobs.model.state import Hold, JobState
+from commandjobs.storage.base import Copying
 
 Columns = Sequence[Any]
 
@@ -32,21 +33,23 @@ JOB_COLUMNS = (
     "args", "trace_id", "rerun_after_crash",
 )  # fmt: skip
 
+SUMMARY_COLUMNS = (
+    "id", "ref_id", "command", "created", "state", "started", "completed", "duration_ms", "attempts",
+    "callback_attempts", "run", "queue", "worker", "tags", "batch_id", "parent_id", "created_by", "user_id",
+    "tenant_id", "error_code", "error_message", "args",
+)  # fmt: skip
+"""What a summary keeps."""
+
 
 def to_row(columns: Columns) -> JobRow:
     """The row of `JOB_COLUMNS`."""
-    row = JobRow(**dict(zip(JOB_COLUMNS, columns, strict=True)))
+    row = JobRow.of(dict(zip(JOB_COLUMNS, columns, strict=True)))
     row.state, row.hold = STATES[row.state], HOLDS[row.hold]
     row.suspect, row.work_done = bool(row.suspect), bool(row.work_done)
     row.rerun_after_crash = bool(row.rerun_after_crash)
     row.tags, row.depends_on, row.history = _texts(row.tags), _texts(row.depends_on), _texts(row.history)
     row.args, row.meta = _mapping(row.args), _mapping(row.meta)
     return row
-
-
-def to_common_row(columns: Columns) -> JobRow:
-    """The row of `COMMON_COLUMNS`."""
-    return JobRow(**dict(zip(COMMON_COLUMNS, columns, strict=True)))
 
 
 def to_summary(columns: Columns) -> SummaryRow:
@@ -74,6 +77,28 @@ def to_summary(columns: Columns) -> SummaryRow:
         error_code=error_code,
         error_message=error_message,
         run=run,
+    )
+
+
+def to_row_of_summary(columns: Columns) -> JobRow:
+    """The row of `SUMMARY_COLUMNS`: what a summary does not keep is at its default."""
+    row = JobRow.of(dict(zip(SUMMARY_COLUMNS, columns, strict=True)))
+    row.state, row.tags, row.args = STATES[row.state], _texts(row.tags), _mapping(row.args)
+    return row
+
+
+def to_copying(columns: Columns) -> Copying:
+    """The row of the query `copying`."""
+    source, run, last_id, source_node, target_node, after, ref_id, done = columns
+    return Copying(
+        source=source,
+        run=run,
+        last_id=last_id,
+        source_node=source_node,
+        target_node=target_node,
+        after=after,
+        ref_id=ref_id,
+        done=bool(done),
     )
 
 

@@ -50,37 +50,41 @@ class Sorted:
 
 def settle(connection: sqlite3.Connection, calls: Sequence[Settling]) -> list[Effect]:
     """Write the settlements of many callers: first each job's own change, in bulk; then what follows from each call."""
-    settlements = [settlement for call in calls for settlement in call.settlements]
-    if _are_plain(connection, calls, settlements):
-        todo = [_all_leave(connection, call) for call in calls]
-    else:
-        held = _held(connection, [settlement.row.id for settlement in settlements])
-        todo = [_sort(connection, call, held) for call in calls]
+    if _leave_at_once(connection, calls):
+        _count(connection, calls)
+        return [Effect(Settled([True] * len(call.settlements))) for call in calls]
+    held = _held(connection, [settlement.row.id for call in calls for settlement in call.settlements])
+    todo = [_sort(connection, call, held) for call in calls]
     leave(connection, [row for part in todo for row in part.leaving])
     rewrite(connection, [row for part in todo for row in part.rewritten])
-    add_tallies(connection, [call.tallies for call in calls if call.tallies])
+    _count(connection, calls)
     _forget_childless(connection, [part.change for part in todo])
     return [_spread(call, part) for call, part in zip(calls, todo, strict=True)]
 
 
-def _are_plain(connection: sqlite3.Connection, calls: Sequence[Settling], settlements: Sequence[Settlement]) -> bool:
-    """Whether all are over and archived, with nothing to be heeded: one count for all tells it, and most batches are
-    such. (Reading who holds each job takes 40 us a job beside a busy loop: see `claimable` in queries.sql.)
+def _leave_at_once(connection: sqlite3.Connection, calls: Sequence[Settling]) -> bool:
+    """If all are over and archived, and nothing else follows from it, they leave by one statement; most batches do.
+
+    (The thread waits a millisecond for the GIL after each statement beside a busy loop, and reading who holds each job
+    takes 40 us a job there: see `claimable` in queries.sql.)
     """
+    settlements = [settlement for call in calls for settlement in call.settlements]
     owners = {settlement.owner for settlement in settlements}
     if len(owners) != 1 or None in owners or not all(call.archived for call in calls):
         return False
     if not all(settlement.failed_attempt is None and settlement.final for settlement in settlements):
         return False
-    ids = ids_json([settlement.row.id for settlement in settlements])
-    (plain,) = connection.execute(SQL["plain_among"], {"ids": ids, "owner": owners.pop()}).fetchone()
-    return bool(plain == len(settlements))
+    rows = [settlement.row for settlement in settlements]
+    ids = ids_json([row.id for row in rows])
+    plain = {"ids": ids, "owner": owners.pop(), "count": len(rows)}
+    if connection.execute(SQL["delete_plain_jobs"], plain).rowcount != len(rows):
+        return False
+    insert_summaries(connection, rows)
+    return True
 
 
-def _all_leave(connection: sqlite3.Connection, call: Settling) -> Sorted:
-    rows = [settlement.row for settlement in call.settlements]
-    change = Change(connection, call.now, call.taking, finished=deque((row.id, row.state) for row in rows))
-    return Sorted(change, written=[True] * len(rows), leaving=rows)
+def _count(connection: sqlite3.Connection, calls: Sequence[Settling]) -> None:
+    add_tallies(connection, [call.tallies for call in calls if call.tallies])
 
 
 def leave(connection: sqlite3.Connection, rows: Sequence[JobRow]) -> None:

@@ -2,7 +2,8 @@
 
 Reading order: `schema/0001_initial.sql` (what lies where), `queries.sql`, `operation`, `writer` and `inline` (how calls
 share commits, or not), `change` (how one change spreads: `lanes`, `dependents`), then a job's life: `inserting`,
-`claiming`, `settling`, `archive`, `moving`, `waiting`, `recovery`; `reader` and `find` look; `locks`, `process_end` and
+`claiming`, `settling`, `archive`, `moving`, `waiting`, `recovery`; `reader` and `find` look; `carrying` and `taking_in`
+are for jobs that go to another storage or come from one; `locks`, `process_end` and
 `wakeup` are between processes. This file hands calls to them, and says which process may make them.
 """
 
@@ -14,11 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from commandjobs.errors import StorageUnavailable
+from commandjobs.errors import InvalidOption, StorageUnavailable
 from commandjobs.handover import LoopCalls
+from commandjobs.model.carried import Carried
 from commandjobs.model.find import JobFilter
 from commandjobs.model.job import LogLine
 from commandjobs.model.moment import month_range
@@ -30,6 +33,8 @@ from commandjobs.storage.base import (
     Cancelling,
     Capabilities,
     Claim,
+    Contents,
+    Copying,
     Found,
     Inserted,
     Intent,
@@ -42,6 +47,7 @@ from commandjobs.storage.base import (
 )
 from commandjobs.storage.sqlite.archive import Archiver
 from commandjobs.storage.sqlite.backup import backup_files
+from commandjobs.storage.sqlite.carrying import Carrier
 from commandjobs.storage.sqlite.change import SQL, Taking
 from commandjobs.storage.sqlite.claiming import (
     CLAIM,
@@ -56,7 +62,7 @@ from commandjobs.storage.sqlite.claiming import (
 )
 from commandjobs.storage.sqlite.connection import migrate, open_for_writing, translating
 from commandjobs.storage.sqlite.dropping import DROP_SUMMARIES
-from commandjobs.storage.sqlite.inserting import INSERT, REINSERT, Insertion
+from commandjobs.storage.sqlite.inserting import INSERT, REINSERT, Insertion, is_simple
 from commandjobs.storage.sqlite.locks import ProcessLocks
 from commandjobs.storage.sqlite.months import Months
 from commandjobs.storage.sqlite.mover import Mover, size_of
@@ -67,6 +73,7 @@ from commandjobs.storage.sqlite.reader import Reader
 from commandjobs.storage.sqlite.role import Role
 from commandjobs.storage.sqlite.settling import Settling
 from commandjobs.storage.sqlite.steering import Steering
+from commandjobs.storage.sqlite.taking_in import Piece, TakerIn
 from commandjobs.storage.sqlite.waiting import CANCEL, PROMOTE, SWEEP, UPDATE, CancelCall, Update, Waking
 from commandjobs.storage.sqlite.wakeup import Wakeup
 from commandjobs.storage.sqlite.writer import Writer
@@ -164,6 +171,8 @@ class SqliteStorage:
             reader=self._reader,
             wakeup=self._wakeup,
         )
+        self._carrier = Carrier(self._reader, self._months)
+        self._taker_in = TakerIn(writer=self._writer, archiver=self._archiver, months=self._months)
         self._steering = Steering(self._path, locks=self._locks, writer=self._writer, reader=self._reader)
 
     def _open_file(self) -> tuple[ProcessLocks, sqlite3.Connection]:
@@ -219,11 +228,22 @@ class SqliteStorage:
 
     def insert(
         self, rows: Sequence[JobRow], *, now: int, claim: Claim | None = None, landed: Landed | None = None
-    ) -> Awaitable[list[Inserted]]:
+    ) -> Awaitable[Any]:
         """Store new jobs; only the executing process has some of them claimed."""
-        call = Insertion(rows, now, None if claim is None else self._taking(claim))
-        size = size_of(rows)
-        return self._writer.run(INSERT, call, rows=len(rows), size=size, after=self._mover.after, landed=landed)
+        taking = None if claim is None else self._taking(claim)
+        if len(rows) == 1 and is_simple(rows[0]):
+            return self._writer.arrive(rows, now=now, taking=taking, landed=landed)
+        call, size = Insertion(rows, now, taking), size_of(rows)
+        told = None if landed is None else partial(landed, rows)
+        return self._writer.run(INSERT, call, rows=len(rows), size=size, after=self._mover.after, landed=told)
+
+    async def insert_within(
+        self, rows: Sequence[JobRow], *, connection: Any, blocking: bool, now: int
+    ) -> list[Inserted]:
+        """One connection writes to the file, so no job can be part of anybody else's transaction."""
+        raise InvalidOption(
+            "connection: an SQLite queue is written by a connection of its own. Enqueue after the commit."
+        )
 
     async def claim(self, room: Mapping[str, int], other: int, *, claim: Claim, now: int) -> list[JobRow]:
         """Own claimable jobs."""
@@ -378,6 +398,13 @@ class SqliteStorage:
                     node.executing, node.stopped = False, node.heartbeat
         return nodes
 
+    async def owned(self) -> set[int]:
+        """One process executes: nobody need ask."""
+        return set()
+
+    async def disown(self, ids: Collection[int]) -> None:
+        """Nothing is lost here that was told."""
+
     async def time(self) -> int | None:
         """All processes are on one machine."""
         return None
@@ -393,6 +420,39 @@ class SqliteStorage:
     async def answer(self, intent: Intent, answer: Any) -> None:
         """Answer an intent."""
         await self._steering.answer(intent, answer)
+
+    # ── moving to another storage ───────────────────────────────────────────────────────────────────────────────────
+
+    async def hold_still(self) -> None:
+        """Become the executing process, and execute nothing."""
+        if not await self._role.take(now=_now(), on_wake=self._wake, moves=True):
+            pid = self._locks.executor_pid()
+            who = "A process" if pid is None else f"Process {pid}"
+            raise StorageUnavailable(f"{who} executes the jobs of {self._path}. Stop it first.")
+
+    async def contents(self, *, month: date | None = None) -> Contents:
+        """What there is."""
+        return await self._carrier.contents(month)
+
+    async def carry(self, *, after: int, limit: int, month: date | None = None) -> list[Carried]:
+        """The next jobs."""
+        return await self._carrier.carry(after, limit, month)
+
+    async def copying(self) -> Copying | None:
+        """The copy that is being made here, or was."""
+        return await self._reader.copying()
+
+    async def begin_copy(self, copying: Copying) -> None:
+        """Note that a copy begins."""
+        self._role.require()
+        await self._taker_in.begin(copying)
+
+    async def take_in(
+        self, carried: Sequence[Carried], *, copying: Copying | None = None, tallies: Tallies | None = None
+    ) -> int:
+        """Store jobs as they are."""
+        self._role.require()
+        return await self._taker_in.take_in(Piece(carried, copying, tallies))
 
     # ── care ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

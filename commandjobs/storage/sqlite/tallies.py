@@ -13,12 +13,12 @@ def add_tallies(connection: sqlite3.Connection, counted: Iterable[Tallies]) -> N
     new: Tallies = {}
     for tallies in counted:
         merge_tallies(new, tallies)
-    for key, tally in new.items():
-        stored = connection.execute(SQL["read_tally"], _columns(key)).fetchone()
-        if stored is not None:
-            tally.merge(_tally(*stored))
-        histogram = json.dumps(tally.histogram, separators=(",", ":"))
-        connection.execute(SQL["write_tally"], (*_columns(key), tally.count, tally.time_ms, histogram))
+    connection.executemany(SQL["add_tally"], [(*_columns(key), *_values(tally)) for key, tally in new.items()])
+
+
+def replace_tallies(connection: sqlite3.Connection, tallies: Tallies) -> None:
+    """Put these in the place of what is stored under their keys."""
+    connection.executemany(SQL["replace_tally"], [(*_columns(key), *_values(tally)) for key, tally in tallies.items()])
 
 
 def to_tallies(rows: Iterable[tuple[int, str, str, str, str, str, int, float, str]]) -> Tallies:
@@ -28,6 +28,10 @@ def to_tallies(rows: Iterable[tuple[int, str, str, str, str, str, int, float, st
 
 def _columns(key: TallyKey) -> tuple[int, str, str, str, str, str]:
     return key.hour, key.kind, key.command, key.worker, key.queue, key.outcome
+
+
+def _values(tally: Tally) -> tuple[int, float, str]:
+    return tally.count, tally.time_ms, json.dumps(tally.histogram, separators=(",", ":"))
 
 
 def _tally(count: int, time_ms: float, histogram: str) -> Tally:

@@ -30,8 +30,14 @@ from typing import Any
 
 from commandjobs.errors import StorageCorrupt, StorageError, StorageUnavailable
 from commandjobs.handover import Inbox, LoopCalls
+from commandjobs.model.row import JobRow
+from commandjobs.storage.base import Landed
+from commandjobs.storage.landing import answer_of
+from commandjobs.storage.sqlite.arrivals import Arrivals
+from commandjobs.storage.sqlite.change import Taking
 from commandjobs.storage.sqlite.connection import identity, translated
 from commandjobs.storage.sqlite.inline import Done, InlineCommits
+from commandjobs.storage.sqlite.inserting import INSERT, Insertion
 from commandjobs.storage.sqlite.locks import ProcessLocks
 from commandjobs.storage.sqlite.operation import Answer, Kind, Operation
 from commandjobs.storage.sqlite.pending import Pending
@@ -86,6 +92,8 @@ class Writer:
         self._queue = Inbox[Operation | None]()
         self._inline = InlineCommits(connection, locks=locks, pending=pending, log=self._log, ring=ring)
         self._thread = threading.Thread(target=self._work, name=f"{path.name} writer", daemon=True)
+        self._arrivals: Arrivals | None = None
+        """What jobs that come now are added to."""
         self._stopping = False
         self._damage: StorageCorrupt | None = None
         self._relaxed = connection.execute("pragma synchronous").fetchone() == (NORMAL,)
@@ -115,7 +123,7 @@ class Writer:
         rows: int = 1,
         size: int = 0,
         after: Callable[[Any], Any] | None = None,
-        landed: Callable[[Any], None] | None = None,
+        landed: Callable[[Any], Any] | None = None,
     ) -> Awaitable[Any]:
         """Run one operation; its result comes once it is durable.
 
@@ -124,10 +132,7 @@ class Writer:
         result = self._inline.try_commit(kind, payload, rows=rows, size=size)
         if result is not None:
             if landed is not None:
-                try:
-                    landed(result)
-                except Exception:  # what is committed is committed
-                    _log.exception("After %s", kind.name)
+                result = answer_of(landed, result)
             self._inline.end_turn(kind)  # afterwards, so that what has landed starts before anybody is rung
             return Done(result)
         if self._pending.is_full:
@@ -142,6 +147,41 @@ class Writer:
         await self._pending.room()
         return await run()
 
+    def arrive(
+        self, rows: Sequence[JobRow], *, now: int, taking: Taking | None, landed: Landed | None
+    ) -> Awaitable[Any]:
+        """Store one simple job."""
+        body = rows[0].request_body
+        size = 500 if body is None else 500 + len(body)
+        if self._pending.is_empty:
+            result = self._inline.try_commit(INSERT, Insertion(rows, now, taking), rows=1, size=size)
+            if result is not None:
+                answer = result if landed is None else answer_of(landed, rows, result)
+                self._inline.end_turn(INSERT)
+                return Done(answer)
+        else:
+            self._inline.note_company()
+        if self._pending.is_full:
+            return self._when_there_is_room(partial(self.arrive, rows, now=now, taking=taking, landed=landed))
+        arrivals = self._arrivals
+        if arrivals is not None:
+            future = arrivals.add(rows, now, taking, landed, size=size)
+            if future is not None:
+                self._pending.more(size)
+                return future
+        return self._arrive_first(rows, now=now, taking=taking, landed=landed, size=size)
+
+    def _arrive_first(
+        self, rows: Sequence[JobRow], *, now: int, taking: Taking | None, landed: Landed | None, size: int
+    ) -> Awaitable[Any]:
+        self._check_open()
+        self._arrivals = arrivals = Arrivals(self._loop, now=now)
+        future = arrivals.add(rows, now, taking, landed, size=size)
+        assert future is not None
+        self._pending.add(arrivals)
+        self._queue.put(arrivals)
+        return future
+
     def submit(
         self, kind: Kind, payload: Any, *, rows: int = 1, size: int = 0, after: Callable[[Any], Any] | None = None
     ) -> asyncio.Future[Any]:
@@ -154,12 +194,16 @@ class Writer:
         self, kind: Kind, payload: Any, *, rows: int = 1, size: int = 0, after: Callable[[Any], Any] | None = None
     ) -> Operation:
         """An operation that another thread will `put` when its part is done."""
-        if self._stopping or self._pid != os.getpid():
-            self._locks.file()  # raises in a forked child, where no thread would ever write it
-            raise StorageUnavailable(f"The queue {self._path} was closed.")
+        self._check_open()
+        self._arrivals = None  # what arrives from here on comes after this
         operation = Operation(kind, payload, self._loop.create_future(), rows, size, after)
         self._pending.add(operation)
         return operation
+
+    def _check_open(self) -> None:
+        if self._stopping or self._pid != os.getpid():
+            self._locks.file()  # raises in a forked child, where no thread would ever write it
+            raise StorageUnavailable(f"The queue {self._path} was closed.")
 
     def put(self, operation: Operation) -> None:
         """Queue an operation; from any thread."""
@@ -169,6 +213,7 @@ class Writer:
         """Write what is queued, leave the file tidy, and end the thread."""
         if not self._stopping:
             self._stopping = True
+            self._arrivals = None
             self._inline.stopped = True
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join, JOIN)
@@ -239,8 +284,13 @@ class Writer:
     def _commit(self, batch: Sequence[Operation]) -> list[Answer]:
         if self.damage is not None:
             return [(operation, self.damage) for operation in batch]
-        wanted = [operation for operation in batch if self._take(operation)]
-        answers: list[Answer] = [(operation, None) for operation in batch if not operation.taken]
+        wanted: list[Operation] = []
+        answers: list[Answer] = []
+        for operation in batch:
+            if operation.take():
+                wanted.append(operation)
+            else:
+                answers.append((operation, None))
         if wanted:
             if self._relaxed and any(operation.kind.flushed for operation in wanted):
                 answers += self._flushed(wanted)
@@ -265,11 +315,6 @@ class Writer:
         if kind.at_once is not None and len(operations) == operations[0].rows == 1:
             self._inline.pace.note_elsewhere(time.monotonic() - begun)
         return answers
-
-    def _take(self, operation: Operation) -> bool:
-        """False: its caller has given up."""
-        operation.taken = operation.taken or not operation.given_up
-        return operation.taken
 
     def _begin(self) -> None:
         deadline = time.monotonic() + BUSY_LIMIT
@@ -297,9 +342,10 @@ class Writer:
         try:
             return self._transact(lambda run: self._run(kind, run), operations)
         except Exception as error:
-            if len(operations) == 1:
+            parts = _parts(operations)
+            if len(parts) == 1:
                 return [(operations[0], self._face(error))]
-        return self._transact(self._run_all, operations)
+        return self._transact(self._run_all, parts)
 
     def _transact(self, run: Callable[[list[Operation]], list[Answer]], operations: list[Operation]) -> list[Answer]:
         self._begin()
@@ -332,9 +378,10 @@ class Writer:
                 raise
             self._connection.execute("rollback to kind")
             self._connection.execute("release kind")
-            if len(operations) == 1:
+            parts = _parts(operations)
+            if len(parts) == 1:
                 return [(operations[0], self._face(error))]
-            return [answer for operation in operations for answer in self._run_together(kind, [operation])]
+            return [answer for part in parts for answer in self._run_together(part.kind, [part])]
         self._connection.execute("release kind")
         return answers
 
@@ -392,3 +439,7 @@ class Writer:
 
 _rank = attrgetter("kind.rank")
 _kind = attrgetter("kind")
+
+
+def _parts(operations: Sequence[Operation]) -> list[Operation]:
+    return [part for operation in operations for part in operation.parts()]

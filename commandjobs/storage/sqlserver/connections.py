@@ -14,11 +14,12 @@ import mssql_python
 
 from commandjobs.errors import InvalidOption
 from commandjobs.storage.queries import Statement
-from commandjobs.storage.sql.driver import TryAgain
+from commandjobs.storage.sql.driver import PATIENCE, TryAgain
 from commandjobs.storage.sql.pool import Pool
 from commandjobs.storage.sqlserver.address import Address
 from commandjobs.storage.sqlserver.call_thread import CallThread
 from commandjobs.storage.sqlserver.errors import is_lost, raise_translated
+from commandjobs.storage.sqlserver.loading import Loader
 from commandjobs.storage.sqlserver.parameters import sizes, values
 
 TRANSACTIONS, SINGLES, READERS = 5, 2, 3
@@ -31,7 +32,7 @@ STATEMENT_TIMEOUT = 15
 PREPARED = 100
 """Statements that a connection keeps prepared."""
 BEHAVIOUR = (
-    "set nocount on; set xact_abort on; set lock_timeout 5000; set language us_english; "
+    f"set nocount on; set xact_abort on; set lock_timeout {round(PATIENCE * 1000)}; set language us_english; "
     "set transaction isolation level read committed"
 )
 """Counts of rows are not sent, an error rolls its transaction back whole, and errors speak English (`errors`)."""
@@ -40,11 +41,13 @@ BEHAVIOUR = (
 class SqlServerConnection:
     """One connection. Its public coroutines run in the loop, everything that blocks in its thread."""
 
-    def __init__(self, thread: CallThread, raw: mssql_python.Connection) -> None:
-        """thread: the one that has opened the driver's connection."""
+    def __init__(self, thread: CallThread, raw: mssql_python.Connection, loader: Loader) -> None:
+        """thread: the one that has opened the driver's connection. loader: for `load`."""
         self._thread = thread
+        self._loader = loader
         self._raw = raw
         self._prepared: dict[str, mssql_python.Cursor] = {}
+        self._patience = PATIENCE
         self.is_closed = False
 
     async def rows(self, statement: Statement, /, **parameters: Any) -> Sequence[Sequence[Any]]:
@@ -54,6 +57,17 @@ class SqlServerConnection:
     async def run(self, statement: Statement, /, **parameters: Any) -> None:
         """Run a statement whose answer nobody needs."""
         await self.rows(statement, **parameters)
+
+    async def load(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write many rows into a table of the schema."""
+        for statement, document in self._loader.loads(table, columns, rows):
+            await self.run(statement, rows=document)
+
+    async def wait_no_longer_than(self, patience: float) -> None:
+        """Let no lock be waited for longer than so many seconds."""
+        if patience != self._patience:
+            await self.run(Statement("patience", f"set lock_timeout {round(patience * 1000)}", ()))
+            self._patience = patience
 
     async def commit(self) -> None:
         """End the transaction."""
@@ -70,6 +84,10 @@ class SqlServerConnection:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._thread.call(self._raw.close)
         self._thread.end(lambda: None)
+
+    def is_lost_by(self, error: BaseException) -> bool:
+        """It may be translated by now."""
+        return is_lost(error) or (error.__cause__ is not None and is_lost(error.__cause__))
 
     def drop(self) -> None:
         """Close it as soon as what is under way on it is over. Nobody waits for that."""
@@ -102,9 +120,10 @@ class SqlServerConnection:
 class SqlServerDriver:
     """A SQL Server database."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, loader: Loader) -> None:
         """Nothing is opened yet."""
         self.address = address
+        self._loader = loader
         self.place = address.place
         self._transactions: Pool[SqlServerConnection] | None = None
         self._singles: Pool[SqlServerConnection] | None = None
@@ -112,7 +131,7 @@ class SqlServerDriver:
 
     def another(self) -> "SqlServerDriver":
         """The same database through connections of its own."""
-        return SqlServerDriver(self.address)
+        return SqlServerDriver(self.address, self._loader)
 
     async def connect(self, *, autocommit: bool, timeout: int = STATEMENT_TIMEOUT) -> SqlServerConnection:
         """A new connection. timeout: seconds for a statement; 0: any number.
@@ -136,7 +155,7 @@ class SqlServerDriver:
                 raw.close()
 
         try:
-            return SqlServerConnection(thread, await thread.call(open_connection))
+            return SqlServerConnection(thread, await thread.call(open_connection), self._loader)
         except BaseException as error:
             thread.end(forget)
             if isinstance(error, mssql_python.ConnectionStringParseError):
@@ -146,11 +165,11 @@ class SqlServerDriver:
             raise
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[SqlServerConnection]:
+    async def transaction(self, *, patience: float = PATIENCE) -> AsyncGenerator[SqlServerConnection]:
         """One transaction."""
         if self._transactions is None:
             self._transactions = Pool(self._open, TRANSACTIONS)
-        async with self._transactions.connection() as connection, self._transaction(connection):
+        async with self._transactions.connection() as connection, self._transaction(connection, patience):
             yield connection
 
     @asynccontextmanager
@@ -193,10 +212,11 @@ class SqlServerDriver:
         return await self.connect(autocommit=True)
 
     @asynccontextmanager
-    async def _transaction(self, connection: SqlServerConnection) -> AsyncGenerator[None]:
+    async def _transaction(self, connection: SqlServerConnection, patience: float = PATIENCE) -> AsyncGenerator[None]:
         """The first statement begins it."""
         committing = False
         try:
+            await connection.wait_no_longer_than(patience)
             yield
             committing = True
             await connection.commit()

@@ -11,7 +11,7 @@ from commandjobs.storage.queries import Statement
 from commandjobs.storage.sql.dialect import Dialect
 from commandjobs.storage.sql.driver import Connection
 from commandjobs.storage.sql.rows import changed_columns, document
-from commandjobs.storage.sqlserver.months import of_month
+from commandjobs.storage.sqlserver.months import months_of, of_month
 from commandjobs.storage.sqlserver.parameters import declared
 
 COMPARED = ("ref_id", "command", "queue", "callback", "callback_queue", "lane", "lane_key", "unique_key")
@@ -56,6 +56,23 @@ class SqlServerDialect(Dialect):
         for month, finished in sorted(by_month.items()):
             leaving = document(changed_columns(row) for row in finished)
             await connection.run(self.of_month("finish_jobs", month), rows=leaving)
+
+    async def raise_last_id(self, connection: Connection, id: int) -> None:
+        """A sequence is not set, but drawn from."""
+        [(last,)] = await connection.rows(self.sql["last_id"])
+        if last < id:
+            await connection.run(self.sql["lock_inserts"])
+            [(last,)] = await connection.rows(self.sql["last_id"])  # nobody else draws from it now
+            if last < id:
+                await connection.run(self.sql["raise_last_id"], size=id - last)
+
+    async def forget(self, connection: Connection, ids: Sequence[int]) -> None:
+        """In all months."""
+        for name in ("forget_jobs", "delete_summaries", "forget_ties"):
+            await connection.run(self.sql[name], ids=ids)
+        for month in months_of([name for (name,) in await connection.rows(self.sql["archive_tables"])]):
+            for name in ("forget_runs", "forget_logs"):
+                await connection.run(self.of_month(name, month), ids=ids)
 
     async def add_node(self, connection: Connection, columns: Mapping[str, Any]) -> int:
         """As a document, since its id is a text, while all other ids are numbers."""

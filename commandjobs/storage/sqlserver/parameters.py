@@ -32,26 +32,28 @@ DOCUMENT = Kind("nvarchar(max)", (mssql_python.SQL_WVARCHAR, 0, 0))
 KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(
         (
-            "args", "commands", "firsts", "followings", "ids", "keys", "numbers", "queues", "refs", "rooms", "rows",
-            "served", "states", "workers",
+            "args", "commands", "firsts", "followings", "ids", "keys", "numbers", "parents", "queues", "refs", "rooms",
+            "rows", "served", "states", "workers",
         ),
         DOCUMENT,
     ),
     **dict.fromkeys(
         (
             "batch_id", "command", "created_by", "error_code", "machine", "name", "queue", "ref", "ref_id", "schema",
-            "tag", "tenant_id", "text", "user_id", "worker",
+            "source", "tag", "tenant_id", "text", "user_id", "worker",
         ),
         TEXT,
     ),
-    **dict.fromkeys(("draining", "executing", "standby"), FLAG),
+    **dict.fromkeys(("done", "draining", "executing", "standby"), FLAG),
 }  # fmt: skip
 """All others are numbers."""
+EXCEPTIONS = {("note_copying", "run"): TEXT}
+"""Names that mean something else in one statement."""
 
 
-def kind_of(name: str) -> Kind:
-    """What the parameter of this name is."""
-    return KINDS.get(name, NUMBER)
+def kind_of(statement: str, name: str) -> Kind:
+    """What the parameter of this name is in a statement."""
+    return EXCEPTIONS.get((statement, name)) or KINDS.get(name, NUMBER)
 
 
 def declared(name: str, body: str) -> Statement:
@@ -59,7 +61,7 @@ def declared(name: str, body: str) -> Statement:
     made = statement(name, body, style="@")
     if not made.parameters:
         return made
-    variables = ", ".join(f"@{parameter} {kind_of(parameter).declared} = ?" for parameter in made.parameters)
+    variables = ", ".join(f"@{parameter} {kind_of(name, parameter).declared} = ?" for parameter in made.parameters)
     return replace(made, text=f"declare {variables};\n{made.text}")
 
 
@@ -70,7 +72,7 @@ def values(statement: Statement, given: Mapping[str, Any]) -> list[Any]:
 
 def sizes(statement: Statement) -> list[tuple[int, int, int]]:
     """As what they are sent."""
-    return [kind_of(name).sent for name in statement.parameters]
+    return [kind_of(statement.name, name).sent for name in statement.parameters]
 
 
 def _sent(value: Any) -> Any:

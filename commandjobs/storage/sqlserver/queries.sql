@@ -29,6 +29,18 @@ args, trace_id, rerun_after_crash
 id, ref_id, command, state, created, started, completed, duration_ms, attempts, worker, queue, tags, batch_id,
 created_by, user_id, error_code, error_message, run
 
+-- fragment: finished_columns
+id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout,
+null, state, null, parents_left, lane, lane_key, suspect, run,
+attempts, attempts_returned, callback_attempts, callback_returned, crashes,
+started, completed, notified, last_activity, duration_ms, progress, status,
+response, response_body, error, error_code, error_message,
+overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
+request_type, worker, tags, batch_id, callback, callback_queue,
+depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
+created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
+args, trace_id, rerun_after_crash
+
 -- fragment: new_columns
 id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, claim_queue, claim_command,
 held_key, owner, token, state, hold, parents_left, lane, lane_key, suspect, run, attempts, attempts_returned,
@@ -68,6 +80,24 @@ openjson(:rows) with (
     parent_id bigint, run_after bigint, expires bigint, created_by nvarchar(400), user_id nvarchar(400),
     tenant_id nvarchar(400), reply_to nvarchar(max), unique_key nvarchar(400), unique_until nvarchar(20),
     concurrency_key nvarchar(400), args nvarchar(max), trace_id nvarchar(max), rerun_after_crash bit
+) as new
+
+-- fragment: whole_rows
+openjson(:rows) with (
+    id bigint, ref_id nvarchar(400), command nvarchar(400), created bigint, request nvarchar(max),
+    request_body nvarchar(max), queue nvarchar(400), priority bigint, retry_limit bigint, timeout float,
+    claim_queue nvarchar(400), claim_command nvarchar(400), held_key nvarchar(400), owner bigint,
+    state nvarchar(20), hold smallint, parents_left int, lane nvarchar(400), lane_key nvarchar(400), suspect bit, run int,
+    attempts bigint, attempts_returned bigint, callback_attempts bigint, callback_returned bigint, crashes int,
+    started bigint, completed bigint, notified bigint, last_activity bigint, duration_ms bigint, progress float,
+    status nvarchar(max), response nvarchar(max), response_body nvarchar(max), error nvarchar(max),
+    error_code nvarchar(max), error_message nvarchar(max), overrunning bigint, cancel_requested bigint,
+    cancelled_by nvarchar(max), node nvarchar(max), meta nvarchar(max), history nvarchar(max), work_done bit,
+    request_type nvarchar(20), worker nvarchar(400), tags nvarchar(max), batch_id nvarchar(400), callback nvarchar(400),
+    callback_queue nvarchar(400), depends_on nvarchar(max), depends_on_policy nvarchar(20), bound_attempt bigint,
+    parent_id bigint, run_after bigint, expires bigint, created_by nvarchar(400), user_id nvarchar(400),
+    tenant_id nvarchar(400), reply_to nvarchar(max), unique_key nvarchar(400), unique_until nvarchar(20),
+    concurrency_key nvarchar(400), args nvarchar(max), trace_id nvarchar(max), rerun_after_crash bit, begun bit
 ) as new
 
 -- fragment: changed_rows
@@ -616,6 +646,16 @@ where machine = :machine and number <> :number and stopped is null and lost = 0;
 update {schema}.node set lost = 1, executing = 0, standby = 0
 where number in (select asked from openjson(:numbers) with (asked bigint '$') as given);
 
+-- name: owned
+-- What a process owns.
+select id from {schema}.job where owner = :owner and owner is not null;
+
+-- name: disown
+-- Jobs of a process that it knows nothing of.
+update job set owner = :grave
+from {ids} inner loop join {schema}.job as job with (rowlock) on job.id = given.asked
+where job.owner = :owner;
+
 -- name: cancellations
 -- Jobs of an owner that somebody wants to end.
 select id, cancelled_by from {schema}.job where owner = :owner and owner is not null and cancel_requested is not null;
@@ -669,17 +709,7 @@ where summary.id in (select asked from {ids});
 
 -- name: earlier_runs
 -- The archived rows of a job's runs before the newest.
-select id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout,
-       null, state, null, parents_left, lane, lane_key, suspect, run,
-       attempts, attempts_returned, callback_attempts, callback_returned, crashes,
-       started, completed, notified, last_activity, duration_ms, progress, status,
-       response, response_body, error, error_code, error_message,
-       overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
-       request_type, worker, tags, batch_id, callback, callback_queue,
-       depends_on, depends_on_policy, bound_attempt, parent_id, run_after, expires,
-       created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key,
-       args, trace_id, rerun_after_crash
-from {schema}.finished where id = :id and created = :created and run < :run order by run;
+select {finished_columns} from {schema}.finished where id = :id and created = :created and run < :run order by run;
 
 -- name: created
 -- When a job was created.
@@ -751,6 +781,194 @@ delete summary from {ids} inner loop join {schema}.job_summary as summary with (
 -- name: drop_dependencies
 -- Nobody was cancelled because of them, and they because of nobody, any more.
 delete from {schema}.dependency where cancelled = 1 and parent_id in (select asked from {ids});
+
+-- ── moving jobs to another storage, and taking them in ──────────────────────────────────────────────────────────────
+
+-- name: workers
+-- Processes that live, and execute or still own a job.
+select node.name, node.pid from {schema}.node as node
+where node.stopped is null and node.lost = 0 and node.seen + node.lease >= {now}
+  and (
+      node.executing = 1
+      or exists (select 1 from {schema}.job as job where job.owner = node.number and job.owner is not null)
+  )
+order by node.number;
+
+-- name: contents
+-- How many jobs there are, and the highest numbers given to a job and to a process.
+select (select count_big(*) from {schema}.job) + (select count_big(*) from {schema}.job_summary),
+       coalesce((
+           select convert(bigint, last_used_value) from sys.sequences where object_id = object_id(N'{schema}.job_ids')
+       ), 0),
+       coalesce((
+           select convert(bigint, last_value) from sys.identity_columns where object_id = object_id(N'{schema}.node')
+       ), 0);
+
+-- name: count_of_month
+-- The jobs created in a month that have ended.
+select count_big(*) from {schema}.job_summary where created >= :first and created < :following;
+
+-- name: carry_ids
+-- The next jobs by id, and whether they are unfinished.
+select top (:most) id, ref_id, run, created, is_live from (
+    select live.id, live.ref_id, live.run, live.created, 1 as is_live from (
+        select top (:most) id, ref_id, run, created from {schema}.job where id > :after order by id
+    ) as live
+    union all
+    select ended.id, ended.ref_id, ended.run, ended.created, 0 as is_live from (
+        select top (:most) id, ref_id, run, created from {schema}.job_summary where id > :after order by id
+    ) as ended
+) as jobs
+order by id;
+
+-- name: carry_month_ids
+-- The same of jobs created in a month that have ended.
+select top (:most) id, ref_id, run, created, 0 from {schema}.job_summary
+where id > :after and created >= :first and created < :following order by id;
+
+-- name: carry_runs
+-- All finished runs of several jobs.
+select {finished_columns} from {schema}.finished
+where id between :first and :last and created between :oldest and :newest order by id, run;
+
+-- name: carry_summaries
+-- What is left of jobs whose archives are not there; the order is that of `SUMMARY_COLUMNS`.
+select id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+       worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args
+from {schema}.job_summary where id in (select asked from {ids});
+
+-- name: carry_ties
+-- What jobs have to do with their parents.
+select child_id, parent_id, bound_attempt, cancelled from {schema}.dependency
+where parent_id in (select asked from openjson(:parents) with (asked bigint '$') as given)
+  and child_id between :first and :last
+order by child_id, parent_id;
+
+-- name: carry_logs
+-- Lines of several jobs.
+select job_id, sequence, attempt, [at], level, logger, message, exception from {schema}.log
+where job_id between :first and :last and created between :oldest and :newest order by job_id, sequence;
+
+-- name: copying
+-- The copy that is being made here, or was.
+select source, run, last_id, source_node, target_node, after, ref_id, done from {schema}.copying;
+
+-- name: lock_copying
+-- Who makes it now; nobody else takes it over before this transaction has ended.
+select run from {schema}.copying with (updlock, rowlock, readcommittedlock);
+
+-- name: note_copying
+-- How far it has come.
+delete from {schema}.copying;
+insert into {schema}.copying (place, source, run, last_id, source_node, target_node, after, ref_id, done)
+values (1, :source, :run, :last_id, :source_node, :target_node, :after, :ref_id, :done);
+
+-- name: last_id
+-- The highest id ever given.
+select coalesce((
+    select convert(bigint, last_used_value) from sys.sequences where object_id = object_id(N'{schema}.job_ids')
+), 0);
+
+-- name: lock_inserts
+-- Nobody writes a new job before this transaction has ended.
+select count(*) from (select top (1) id from {schema}.job with (tablockx, holdlock)) as first_job;
+
+-- name: raise_last_id
+-- So many ids are given away at once.
+declare @first sql_variant;
+exec sys.sp_sequence_get_range @sequence_name = N'{schema}.job_ids', @range_size = :size,
+    @range_first_value = @first output;
+
+-- name: refs_of
+-- Which of these ids are given to jobs, and to which.
+select id, ref_id from {schema}.job where id in (select asked from {ids})
+union all
+select id, ref_id from {schema}.job_summary where id in (select asked from {ids});
+
+-- name: forget_jobs
+-- These jobs come anew.
+delete job from {ids} inner loop join {schema}.job as job with (rowlock) on job.id = given.asked;
+
+-- name: archive_tables
+-- The tables of finished runs, one a month, by name.
+select name from sys.tables
+where schema_id = (select schema_id from sys.tables where object_id = object_id(N'{schema}.job'))
+  and name like N'finished[_]%';
+
+-- name: forget_runs
+-- The same of what lies in a month of the archive.
+delete from {schema}.finished_YYYY_MM where id in (select asked from {ids});
+
+-- name: forget_logs
+-- The same of their logs.
+delete from {schema}.log_YYYY_MM where job_id in (select asked from {ids});
+
+-- name: forget_ties
+-- The same of what they have to do with their parents.
+delete from {schema}.dependency where child_id in (select asked from {ids});
+
+-- name: load_job
+-- Unfinished jobs as they are elsewhere.
+insert into {schema}.job (
+    id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, owner, state, hold,
+    parents_left, lane, lane_key, suspect, run, attempts, attempts_returned, callback_attempts, callback_returned, crashes,
+    started, completed, notified, last_activity, duration_ms, progress, status, response, response_body, error,
+    error_code, error_message, overrunning, cancel_requested, cancelled_by, node, meta, history, work_done, request_type,
+    worker, tags, batch_id, callback, callback_queue, depends_on, depends_on_policy, bound_attempt, parent_id, run_after,
+    expires, created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key, args, trace_id,
+    rerun_after_crash, claim_queue, claim_command, begun, held_key
+)
+select
+    id, ref_id, command, created, request, request_body, queue, priority, retry_limit, timeout, owner, state, hold,
+    parents_left, lane, lane_key, suspect, run, attempts, attempts_returned, callback_attempts, callback_returned, crashes,
+    started, completed, notified, last_activity, duration_ms, progress, status, response, response_body, error,
+    error_code, error_message, overrunning, cancel_requested, cancelled_by, node, meta, history, work_done, request_type,
+    worker, tags, batch_id, callback, callback_queue, depends_on, depends_on_policy, bound_attempt, parent_id, run_after,
+    expires, created_by, user_id, tenant_id, reply_to, unique_key, unique_until, concurrency_key, args, trace_id,
+    rerun_after_crash, claim_queue, claim_command, begun, held_key
+from {whole_rows};
+
+-- name: load_finished
+-- Finished runs of one month.
+insert into {schema}.finished_YYYY_MM (
+    id, run, created, ref_id, command, request, request_body, queue, priority, retry_limit, timeout, state,
+    parents_left, lane, lane_key, suspect, attempts, attempts_returned, callback_attempts, callback_returned,
+    crashes, started, completed, notified, last_activity, duration_ms, progress, status, response, response_body,
+    error, error_code, error_message, overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
+    request_type, worker, tags, batch_id, callback, callback_queue, depends_on, depends_on_policy, bound_attempt,
+    parent_id, run_after, expires, created_by, user_id, tenant_id, reply_to, unique_key, unique_until,
+    concurrency_key, args, trace_id, rerun_after_crash
+)
+select
+    id, run, created, ref_id, command, request, request_body, queue, priority, retry_limit, timeout, state,
+    parents_left, lane, lane_key, suspect, attempts, attempts_returned, callback_attempts, callback_returned,
+    crashes, started, completed, notified, last_activity, duration_ms, progress, status, response, response_body,
+    error, error_code, error_message, overrunning, cancel_requested, cancelled_by, node, meta, history, work_done,
+    request_type, worker, tags, batch_id, callback, callback_queue, depends_on, depends_on_policy, bound_attempt,
+    parent_id, run_after, expires, created_by, user_id, tenant_id, reply_to, unique_key, unique_until,
+    concurrency_key, args, trace_id, rerun_after_crash
+from {whole_rows};
+
+-- name: load_job_summary
+-- What is known of jobs that have ended.
+insert into {schema}.job_summary (
+    id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+    worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args, given_up
+)
+select
+    id, ref_id, command, created, state, started, completed, duration_ms, attempts, callback_attempts, run, queue,
+    worker, tags, batch_id, parent_id, created_by, user_id, tenant_id, error_code, error_message, args,
+    case when state = N'Cancelled' and error_code = N'AttemptFailed' then id else 0 end
+from {whole_rows};
+
+-- name: load_log
+-- Log lines of jobs of one month.
+insert into {schema}.log_YYYY_MM (job_id, created, sequence, attempt, [at], level, logger, message, exception)
+select job_id, created, sequence, attempt, [at], level, logger, message, exception
+from openjson(:rows) with (
+    job_id bigint, created bigint, sequence int, attempt bigint, [at] bigint, level nvarchar(40), logger nvarchar(max),
+    message nvarchar(max), exception nvarchar(max)
+) as new;
 
 -- ── find: the fragments of its filters, joined by "and" ─────────────────────────────────────────────────────────────
 

@@ -22,6 +22,7 @@ from commandjobs.storage.sql.transactions import DEADLINE
 from commandjobs.storage.sqlserver.address import parse
 from commandjobs.storage.sqlserver.connections import SqlServerDriver
 from commandjobs.storage.sqlserver.dialect import SqlServerDialect
+from commandjobs.storage.sqlserver.loading import Loader
 from commandjobs.storage.sqlserver.migrating import Migration
 from commandjobs.storage.sqlserver.months import Months, following
 
@@ -36,10 +37,10 @@ class SqlServerStorage(SqlStorage):
     def __init__(self, url: str, *, lease: float = LEASE, deadline: float = DEADLINE) -> None:
         """url: `mssql://user:password@host/database?schema=jobs`; `migrate=false` to leave the schema as it is."""
         self._address = parse(url)
-        self._server = SqlServerDriver(self._address)
         schema = self._address.schema
         self._months_there = Months(schema)
         self._statements = SqlServerDialect(load_bodies("commandjobs.storage.sqlserver", schema=f"[{schema}]"))
+        self._server = SqlServerDriver(self._address, Loader(self._statements))
         super().__init__(self._server, self._statements, lease=lease, deadline=deadline)
 
     async def _prepare(self) -> None:

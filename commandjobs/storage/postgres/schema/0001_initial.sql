@@ -91,6 +91,7 @@ create index job_claimable on {schema}.job (claim_queue, claim_command, priority
 create index job_owned on {schema}.job (owner) where owner is not null;
 create index job_cancelled on {schema}.job (owner) where owner is not null and cancel_requested is not null;
 create index job_due on {schema}.job (run_after) where hold = 2;
+create index job_unadmitted on {schema}.job (id) where hold = 4;
 create index job_expires on {schema}.job (expires) where expires is not null and attempts = 0 and owner is null;
 -- A lane has one holder: the database itself sees to it.
 create unique index job_lane_holder on {schema}.job (lane) where lane is not null and hold is null;

@@ -1,0 +1,3 @@
+"""What commandjobs, its tests and its examples call of Django, which ships no types."""
+
+def setup() -> None: ...

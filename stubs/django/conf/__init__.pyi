@@ -1,0 +1,7 @@
+from typing import Any
+
+class LazySettings:
+    configured: bool
+    def configure(self, **options: Any) -> None: ...
+
+settings: LazySettings
