@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from commandjobs import BackgroundJobs
 from commandjobs.testing import FakeClock
-from tests import postgres
+from tests import postgres, sqlserver
 
 pytest_plugins = ["tests.servers.plugin"]
 
@@ -31,9 +31,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what could not be tested here."""
+    if not sqlserver.TESTED:
+        terminalreporter.write_line(sqlserver.NOT_TESTED)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", *sqlserver.TESTED])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty storage of each kind."""
+    if request.param == "mssql":
+        return sqlserver.empty_url()
     if request.param == "postgres":
         return postgres.empty_url()
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'jobs.db'}"

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 FLOOR = "errors model version"
 COMMANDS = "checks command registry signature exactness masking definition codec decorators options filters ref context"
 PROTOCOL = "storage.base storage.landing"
-BACKENDS = "storage.memory storage.queries storage.sqlite storage.sql storage.postgres"
+BACKENDS = "storage.memory storage.queries storage.sqlite storage.sql storage.postgres storage.sqlserver"
 FACE = "jobs sync"
 
 DRAWING = (  # the modules of a layer, and what else they may import

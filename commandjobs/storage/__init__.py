@@ -35,9 +35,11 @@ def open_storage(
         return _sqlite(_path_of(storage), durability)
     if parts.scheme in {"postgresql", "postgres"}:
         return _postgres(storage, lease)
+    if parts.scheme == "mssql":
+        return _sqlserver(storage, lease)
     raise InvalidOption(
         "storage must be 'sqlite:///path/to/jobs.db' (four slashes for an absolute path), 'memory://' or "
-        f"'postgresql://user@host/database?schema=jobs', got {shown(storage)}."
+        f"'postgresql://user@host/database?schema=jobs' (or mssql://…), got {shown(storage)}."
     )
 
 
@@ -73,3 +75,13 @@ def _postgres(url: str, lease: float) -> Storage:
             raise
         raise InvalidOption('storage: PostgreSQL comes with an extra: pip install "commandjobs[postgres]"') from missing
     return PostgresStorage(url, lease=lease)
+
+
+def _sqlserver(url: str, lease: float) -> Storage:
+    try:
+        from commandjobs.storage.sqlserver.storage import SqlServerStorage  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if missing.name != "mssql_python":
+            raise
+        raise InvalidOption('storage: SQL Server comes with an extra: pip install "commandjobs[mssql]"') from missing
+    return SqlServerStorage(url, lease=lease)

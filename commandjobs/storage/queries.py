@@ -26,7 +26,7 @@ PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 """`:name`, but no cast (`::text`)."""
 NAME = re.compile(r"\{([a-z_]+)\}")
 
-Style = Literal["$1", "%s", "?"]
+Style = Literal["$1", "%s", "?", "@"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +56,15 @@ def load_bodies(package: str, *, file: str = "queries.sql", **substituted: str) 
 
 
 def statement(name: str, body: str, *, style: Style) -> Statement:
-    """A statement for a driver. style: `$1` numbers the parameters, each once; `%s` and `?` mark each place."""
+    """A statement for a driver. style: `$1` numbers the parameters, each once; `%s` and `?` mark each place; `@` makes
+    variables of them, which the statement has to declare.
+    """
     names = PARAMETER.findall(body)
     if style == "$1":
         order = tuple(dict.fromkeys(names))
         return Statement(name, PARAMETER.sub(lambda found: f"${order.index(found[1]) + 1}", body), order)
+    if style == "@":
+        return Statement(name, PARAMETER.sub(r"@\1", body), tuple(dict.fromkeys(names)))
     if style == "%s":
         body = body.replace("%", "%%")
     return Statement(name, PARAMETER.sub(lambda _: style, body), tuple(names))

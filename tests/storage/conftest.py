@@ -7,10 +7,11 @@ import pytest
 
 from commandjobs.storage import open_storage
 from commandjobs.storage.base import Storage
-from tests import postgres
+from tests import postgres, sqlserver
 from tests.storage.life import node
 
-STORAGES = ("memory", "sqlite", "postgres")
+STORAGES = ("memory", "sqlite", "postgres", *sqlserver.TESTED)
+collect_ignore = [] if sqlserver.TESTED else ["test_sqlserver_only.py"]
 
 
 @pytest.fixture
@@ -36,6 +37,8 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path, wakes: list[No
 
 
 def make(kind: str, directory: Path) -> Storage:
+    if kind == "mssql":
+        return open_storage(sqlserver.empty_url())
     if kind == "postgres":
         return open_storage(postgres.empty_url())
     return open_storage("memory://" if kind == "memory" else directory / "jobs.db")

@@ -410,9 +410,8 @@ async def test_l20_no_everyday_statement_reads_a_whole_table(full_schema: str, n
 
 async def test_a_page_of_the_newest_jobs_is_read_from_an_index(full_schema: str) -> None:
     storage = PostgresStorage(postgres.url(full_schema))
-    sql = storage._dialect.find("")
 
-    plan = explained(sql, {"limit": 100})
+    plan = explained(storage._dialect.find(""), {"limit": 100})
 
     assert touched(plan) < 1_000
 

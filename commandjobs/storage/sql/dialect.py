@@ -29,8 +29,8 @@ class Dialect:
     def __init__(self, bodies: Mapping[str, str], *, style: Style) -> None:
         """bodies: those of its `queries.sql`; style: how its driver wants parameters."""
         self.bodies = bodies
-        self.sql = {name: statement(name, body, style=style) for name, body in bodies.items()}
         self._style: Style = style
+        self.sql = {name: self._statement(name, body) for name, body in bodies.items()}
 
     def styled(self, style: Style) -> Self:
         """The same for a driver that wants parameters otherwise."""
@@ -45,7 +45,10 @@ class Dialect:
         return self._composed("count", conditions, "count_end")
 
     def _composed(self, name: str, conditions: str, end: str) -> Statement:
-        return statement(name, "\n".join((self.bodies[name], conditions, self.bodies[end])), style=self._style)
+        return self._statement(name, "\n".join((self.bodies[name], conditions, self.bodies[end])))
+
+    def _statement(self, name: str, body: str) -> Statement:
+        return statement(name, body, style=self._style)
 
     # ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,6 +175,11 @@ class Dialect:
         if last < id:
             await connection.run(self.sql["lock_inserts"])
             await connection.run(self.sql["raise_last_id"], id=id)
+
+    async def forget(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Take away everything that is stored of jobs that come anew."""
+        for name in ("forget_jobs", "delete_summaries", "forget_runs", "forget_logs", "forget_ties"):
+            await connection.run(self.sql[name], ids=ids)
 
     # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -39,6 +39,7 @@ from commandjobs.storage.base import (
     Rescued,
     Settled,
 )
+from commandjobs.storage.queries import Statement
 from commandjobs.storage.sql import claiming, inserting, settling, taking_in, waiting
 from commandjobs.storage.sql.carrying import Carrier
 from commandjobs.storage.sql.change import Change, Taking
@@ -51,10 +52,11 @@ from commandjobs.storage.sql.gathering import Gathered, Gathering
 from commandjobs.storage.sql.inserting import Insertion
 from commandjobs.storage.sql.joining import Joiner
 from commandjobs.storage.sql.lease import Lease
+from commandjobs.storage.sql.logs import log_lines
 from commandjobs.storage.sql.nodes import DAY, is_gone, machine, node_columns, to_node
 from commandjobs.storage.sql.polling import Poller
 from commandjobs.storage.sql.reader import Reader
-from commandjobs.storage.sql.rows import document, to_copying, to_row, to_summary
+from commandjobs.storage.sql.rows import to_copying, to_row, to_summary
 from commandjobs.storage.sql.settling import Settling
 from commandjobs.storage.sql.taking_in import Piece
 from commandjobs.storage.sql.tallies import TallyBook, tally_rows
@@ -337,7 +339,7 @@ class SqlStorage:
     async def append_logs(self, rows: Sequence[LogRow]) -> None:
         """Append to the jobs' logs."""
         if rows:
-            await self._run_alone("append_logs", rows=document(_log_columns(rows)))
+            await self._run_alone("append_logs", rows=log_lines(rows))
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -733,8 +735,11 @@ class SqlStorage:
         return [to_row(columns) for columns in found]
 
     async def _run_alone(self, name: str, /, **parameters: Any) -> None:
+        await self._run_statement(self._dialect.sql[name], **parameters)
+
+    async def _run_statement(self, statement: Statement, /, **parameters: Any) -> None:
         async def run(connection: Connection, _: Try) -> None:
-            await connection.run(self._dialect.sql[name], **parameters)
+            await connection.run(statement, **parameters)
 
         await self._spawn(self._transactions.write(run, alone=True))
 
@@ -793,23 +798,6 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _log_columns(rows: Sequence[LogRow]) -> list[dict[str, Any]]:
-    return [
-        {
-            "job_id": row.job_id,
-            "place": place,
-            "created": row.created,
-            "attempt": row.attempt,
-            "at": row.at,
-            "level": row.level,
-            "logger": row.logger,
-            "message": row.message,
-            "exception": row.exception,
-        }
-        for place, row in enumerate(rows)
-    ]
 
 
 async def _done(answer: T) -> T:

@@ -57,8 +57,7 @@ async def take_in(dialect: Dialect, connection: Connection, piece: Piece) -> int
     if piece.copying is None:
         jobs = [job for job in jobs if job.row.id not in known]
     elif known:
-        for statement in ("forget_jobs", "delete_summaries", "forget_runs", "forget_logs", "forget_ties"):
-            await connection.run(sql[statement], ids=sorted(known))
+        await dialect.forget(connection, sorted(known))
     await _write(dialect, connection, jobs)
     if piece.tallies:
         await connection.run(sql["write_tallies"], rows=tally_rows(piece.tallies, NOT_HERE))
