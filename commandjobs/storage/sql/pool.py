@@ -50,7 +50,7 @@ class Pool(Generic[C]):
             except BaseException as error:
                 if not isinstance(error, Exception) or connection.is_lost_by(error):
                     connection.drop()
-                    self._distrust()
+                    self.drop_idle()
                 raise
             finally:
                 if self._closed:
@@ -65,7 +65,7 @@ class Pool(Generic[C]):
             with suppress(Exception):
                 await self._idle.pop().close()
 
-    def _distrust(self) -> None:
+    def drop_idle(self) -> None:
         """Where one connection died the others may have: each would cost its caller a deadline to find out."""
         while self._idle:
             self._idle.pop().drop()

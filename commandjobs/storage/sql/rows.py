@@ -6,7 +6,7 @@ of rows, so that a statement's text never changes; a column that the document le
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from commandjobs.model.row import JobRow, SummaryRow
@@ -149,7 +149,7 @@ def document(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def new_columns(row: JobRow) -> dict[str, Any]:
     """A new row: what is not at its default, with the claim columns."""
-    columns = _encoded(row, JOB_COLUMNS)
+    columns = encoded(row, JOB_COLUMNS)
     columns["claim_queue"], columns["claim_command"] = claimable_as(row)
     columns["timeout"] = row.timeout
     if row.unique_key is not None and row.state not in FINAL and not (row.unique_until == "start" and row.started):
@@ -166,7 +166,7 @@ def changed_columns(row: JobRow) -> dict[str, Any]:
     """Everything that can have changed of a row, with the claim columns. Its unique key is free once it has ended, or
     has started where that is enough.
     """
-    columns = _encoded(row, CHANGING)
+    columns = encoded(row, CHANGING)
     columns["id"] = row.id
     columns["claim_queue"], columns["claim_command"] = claimable_as(row)
     columns["keeps_key"] = row.state not in FINAL and not (row.unique_until == "start" and row.started is not None)
@@ -230,10 +230,10 @@ ENCODERS: dict[str, Callable[[Any], Any]] = {
 """Columns that are written as JSON of their own."""
 
 
-def _encoded(row: JobRow, columns: Sequence[str]) -> dict[str, Any]:
+def encoded(row: JobRow, columns: Collection[str]) -> dict[str, Any]:
     values = vars(row)
-    encoded = {name: values[name] for name in columns if values.get(name) is not None}
+    found = {name: values[name] for name in columns if values.get(name) is not None}
     for name, encode in ENCODERS.items():
-        if name in encoded:
-            encoded[name] = encode(encoded[name])
-    return encoded
+        if name in found:
+            found[name] = encode(found[name])
+    return found
