@@ -33,6 +33,7 @@ test: $(DEV) ## run the tests
 soak: $(DEV) ## kill processes at random steps and moments, and audit what is left (ROUNDS=200 SEED=1)
 	$(BIN)/python -m tests.faults.soak --rounds $(ROUNDS) --seed $(SEED)
 	FAULTS_BACKLOG=200000 $(BIN)/python -m pytest -q tests/faults/test_standby.py
+	FAULTS_SECONDS=120 $(BIN)/python -m pytest -q -m soak
 	$(BIN)/python -m tests.faults.power --rounds $(ROUNDS) --seed $(SEED)
 
 lint: $(DEV) ## check style and formatting

@@ -2,7 +2,11 @@
 
 from random import Random, randrange
 
+import pytest
+
 from tests.cluster.cluster import Cluster
+
+pytestmark = pytest.mark.soak
 
 LANES = ("on_worker", "with_key", "unique")
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.audit import i7_nothing_is_left
 from tests.cluster.cluster import Cluster
 from tests.faults.audit import i5_archives_and_summaries_agree, i7_logs_are_short
@@ -9,6 +11,8 @@ from tests.faults.bench import Life
 from tests.servers.postgres import PrivatePostgres
 from tests.servers.proxy import Proxy
 from tests.servers.run import Run
+
+pytestmark = pytest.mark.soak
 
 KINDS = ("plain", "sync", "on_worker", "with_key", "children", "retried")
 CHECKS = (i5_archives_and_summaries_agree, i7_logs_are_short, i7_nothing_is_left)

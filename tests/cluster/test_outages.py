@@ -18,6 +18,8 @@ from tests.servers.postgres import PrivatePostgres
 from tests.servers.proxy import Proxy
 from tests.servers.sql import ask_postgres, asyncpg, blocking, session
 
+pytestmark = pytest.mark.soak
+
 SECONDS = float(os.environ.get("FAULTS_SECONDS", "6"))
 """Of a series of faults; the soak takes two minutes."""
 KINDS = (

@@ -2,9 +2,13 @@
 
 from random import Random, randrange
 
+import pytest
+
 from tests.cluster.cluster import Cluster
 from tests.faults.bench import Life
 from tests.servers.process import is_alive
+
+pytestmark = pytest.mark.soak
 
 
 def kill_some(cluster: Cluster, nodes: list[Life], chance: Random, kills: int) -> None:
